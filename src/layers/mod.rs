@@ -1,0 +1,86 @@
+//! Dense, convolution and transposed-convolution layers with hand-written forward and backward passes for the CPU.
+//!
+//! candle's own CPU convolutions leave most of the machine unused in training, so this folder holds the kernels that the model
+//! spends its time in. From the outside there is one type, [`Stack`]: a sequence of layers that is a candle
+//! [`Module`](candle_core::Module) and a *single* node of candle's autograd graph, so that the batch is split over threads once
+//! for the whole sequence and no intermediate gradient goes through the graph. Reading order:
+//!
+//! - [`real`]: number types and vectorisable elementary functions
+//! - [`matmul`]: matrix products on slices
+//! - [`window`]: a strided convolution as products over sliding windows
+//! - [`linear`]: the three linear maps, each with its forward product and its two gradients
+//! - [`activation`]: what follows a linear map
+//! - [`stack`]: the sequence, its parallel passes and its place in the graph
+//! - [`reference`]: the same sequence on candle's own operations; the oracle in tests and the path of other devices
+//!
+//! Images are channels-last, (B, H, W, C), everywhere.
+
+mod activation;
+mod linear;
+mod matmul;
+pub mod real;
+mod reference;
+mod stack;
+mod window;
+
+pub use activation::Activation;
+pub use stack::{LayerSpec, Stack};
+
+/// Height, width and channels of one image or feature map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Extent {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+    /// Channels of each pixel.
+    pub channels: usize,
+}
+
+impl Extent {
+    /// Shorthand constructor.
+    pub const fn new(height: usize, width: usize, channels: usize) -> Self {
+        Self { height, width, channels }
+    }
+
+    /// A flat vector of `n` numbers.
+    pub const fn vector(n: usize) -> Self {
+        Self::new(1, 1, n)
+    }
+
+    /// Numbers in one image.
+    #[allow(clippy::len_without_is_empty)] // an extent of nothing is refused when layers are built
+    pub const fn len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+}
+
+impl std::fmt::Display for Extent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}×{}×{}", self.height, self.width, self.channels)
+    }
+}
+
+/// Why a stack of layers cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// A size of zero somewhere.
+    #[error("a layer of {channels} channels with kernel {kernel} and stride {stride} over {large} has nothing in it: all must be at least 1")]
+    Empty {
+        /// The larger image that the layer reads or writes.
+        large: Extent,
+        /// The layer's channels.
+        channels: usize,
+        /// Kernel side.
+        kernel: usize,
+        /// Stride.
+        stride: usize,
+    },
+}
+
+impl From<LayerError> for candle_core::Error {
+    fn from(error: LayerError) -> Self {
+        candle_core::Error::wrap(error)
+    }
+}

@@ -1,0 +1,3 @@
+pub mod layers;
+pub mod model;
+pub mod random;

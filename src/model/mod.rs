@@ -1,0 +1,2 @@
+mod variables;
+pub use variables::Variables;

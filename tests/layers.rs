@@ -1,0 +1,128 @@
+//! Every layer against candle's own operations, finite differences and other numbers of threads.
+
+use crate::gradients;
+use candle_core::{DType, Device, Module, Result, Tensor, Var};
+use multi_entity_vae::layers::{Activation, Extent, LayerSpec, Stack};
+use multi_entity_vae::model::Variables;
+use multi_entity_vae::random;
+
+fn values(shape: &[usize], name: &str) -> Result<Tensor> {
+    let mut data = vec![0f32; shape.iter().product()];
+    random::normals(&mut random::stream(1, name, 0), &mut data);
+    Tensor::from_vec(data, shape, &Device::Cpu)?.to_dtype(DType::F64)
+}
+
+/// Layers of every kind, with odd, non-square, single-pixel and larger-stride-than-kernel geometries.
+fn cases() -> Vec<(Extent, LayerSpec)> {
+    let mut cases = vec![(Extent::vector(7), LayerSpec::Dense(5)), (Extent::new(3, 4, 2), LayerSpec::Dense(1))];
+    for (kernel, stride) in [(1, 1), (3, 1), (4, 2), (2, 2), (5, 1), (5, 2), (3, 2), (6, 4), (8, 4), (4, 1), (2, 3), (7, 3)] {
+        for (h, w, c) in [(6, 6, 3), (7, 5, 2), (1, 9, 1), (4, 1, 4), (1, 1, 2)] {
+            let extent = Extent::new(h, w, c);
+            cases.push((extent, LayerSpec::Convolution { channels: 3, kernel, stride }));
+            cases.push((extent, LayerSpec::Upconvolution { channels: 2, kernel, stride }));
+        }
+    }
+    cases
+}
+
+fn close(a: &Tensor, b: &Tensor, tolerance: f64) -> Result<bool> {
+    assert_eq!(a.shape(), b.shape());
+    let worst = (a - b)?.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    Ok(worst < tolerance)
+}
+
+#[test]
+fn every_layer_and_activation_agrees_with_candle_in_values_and_gradients() -> Result<()> {
+    for (extent, spec) in cases() {
+        for activation in Activation::ALL {
+            let variables = Variables::new(3);
+            let stack = Stack::new(extent, &[(spec, activation)], variables.builder(DType::F64, &Device::Cpu))?;
+            for (name, var) in variables.all() {
+                var.set(&(values(var.dims(), &name)? * 0.3)?)?;
+            }
+            let x = Var::from_tensor(&values(&[3, extent.height, extent.width, extent.channels], "x")?)?;
+            let (ours, theirs) = (stack.forward(&x)?, stack.reference(&x)?);
+            assert!(close(&ours, &theirs, 1e-10)?, "{spec:?} over {extent} with {activation:?}");
+
+            let direction = values(ours.dims(), "direction")?;
+            let ours = (ours * &direction)?.sum_all()?.backward()?;
+            let theirs = (theirs * &direction)?.sum_all()?.backward()?;
+            for (name, var) in variables.all().into_iter().chain([("x".to_string(), x)]) {
+                let (a, b) = (ours.get(&var).unwrap(), theirs.get(&var).unwrap());
+                assert!(close(a, b, 1e-9)?, "gradient of {name}: {spec:?} over {extent} with {activation:?}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn encoder_and_decoder(variables: &Variables, dtype: DType) -> Result<Stack> {
+    let specs = [
+        (LayerSpec::Convolution { channels: 4, kernel: 4, stride: 2 }, Activation::Relu),
+        (LayerSpec::Convolution { channels: 5, kernel: 3, stride: 1 }, Activation::Tanh),
+        (LayerSpec::Dense(12), Activation::Sigmoid),
+        (LayerSpec::Dense(2 * 3 * 4), Activation::Relu),
+        (LayerSpec::Reshape(Extent::new(2, 3, 4)), Activation::Identity),
+        (LayerSpec::Upconvolution { channels: 3, kernel: 4, stride: 2 }, Activation::Identity),
+    ];
+    Stack::new(Extent::new(9, 7, 2), &specs, variables.builder(dtype, &Device::Cpu))
+}
+
+#[test]
+fn gradients_of_a_deep_stack_agree_with_finite_differences() -> Result<()> {
+    for batch in [1, 5, 70] {
+        let variables = Variables::new(5);
+        let stack = encoder_and_decoder(&variables, DType::F64)?;
+        let x = Var::from_tensor(&values(&[batch, 9, 7, 2], "x")?)?;
+        let direction = values(&[batch, 4, 6, 3], "direction")?;
+        let loss = || (stack.forward(&x)? * &direction)?.sum_all();
+        for (name, var) in variables.all() {
+            gradients::check(&name, &var, 12, loss)?;
+        }
+        gradients::check("x", &x, 12, loss)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn single_precision_agrees_with_double_precision() -> Result<()> {
+    let (single, double) = (Variables::new(8), Variables::new(8));
+    let x = values(&[6, 9, 7, 2], "x")?;
+    let a = encoder_and_decoder(&single, DType::F32)?.forward(&x.to_dtype(DType::F32)?)?;
+    let b = encoder_and_decoder(&double, DType::F64)?.forward(&x)?;
+    assert!(close(&a.to_dtype(DType::F64)?, &b, 1e-5)?);
+    Ok(())
+}
+
+#[test]
+fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
+    let run = |threads: usize| -> Result<Vec<Vec<f32>>> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let variables = Variables::new(2);
+            let stack = encoder_and_decoder(&variables, DType::F32)?;
+            let x = values(&[37, 9, 7, 2], "x")?.to_dtype(DType::F32)?;
+            let gradients = stack.forward(&x)?.sqr()?.sum_all()?.backward()?;
+            let all = variables.all();
+            all.iter().map(|(_, v)| gradients.get(v).unwrap().flatten_all()?.to_vec1()).collect()
+        })
+    };
+    let one = run(1)?;
+    assert_eq!(one, run(2)?);
+    assert_eq!(one, run(4)?);
+    Ok(())
+}
+
+#[test]
+fn impossible_sizes_are_refused() -> Result<()> {
+    let build = |specs: &[(LayerSpec, Activation)]| {
+        Stack::new(Extent::new(4, 4, 1), specs, Variables::new(0).builder(DType::F32, &Device::Cpu))
+    };
+    let none = LayerSpec::Convolution { channels: 1, kernel: 0, stride: 1 };
+    assert!(build(&[(none, Activation::Relu)]).is_err());
+    assert!(build(&[(LayerSpec::Dense(0), Activation::Relu)]).is_err());
+    assert!(build(&[(LayerSpec::Reshape(Extent::new(3, 3, 1)), Activation::Relu)]).is_err());
+    let stack = build(&[(LayerSpec::Dense(3), Activation::Relu)])?;
+    assert!(stack.forward(&Tensor::zeros((2, 5), DType::F32, &Device::Cpu)?).is_err());
+    Ok(())
+}
