@@ -1,3 +1,9 @@
+pub mod config;
+pub mod evaluate;
+pub mod files;
 pub mod layers;
 pub mod model;
+pub mod picture;
 pub mod random;
+pub mod scene;
+pub mod train;

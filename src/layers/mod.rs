@@ -13,18 +13,28 @@
 //! - [`stack`]: the sequence, its parallel passes and its place in the graph
 //! - [`reference`]: the same sequence on candle's own operations; the oracle in tests and the path of other devices
 //!
+//! Beside the stacks, three operations of the model that would be slow as a chain of tensor operations: [`place`],
+//! [`union`] and [`bernoulli_log_prob`], each with its candle form for other devices in its own file.
+//!
 //! Images are channels-last, (B, H, W, C), everywhere.
 
 mod activation;
+mod bernoulli;
 mod linear;
 mod matmul;
+mod place;
 pub mod real;
 mod reference;
 mod stack;
+mod union;
 mod window;
 
 pub use activation::Activation;
+pub use bernoulli::bernoulli_log_prob;
+pub use place::place;
 pub use stack::{LayerSpec, Stack};
+pub(crate) use stack::{contiguous, contiguous_mut, on_cpu};
+pub use union::union;
 
 /// Height, width and channels of one image or feature map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -4,10 +4,12 @@
 //! digits. The `f32` functions are branch-free polynomials: called inside [`vectorise`] a loop over them compiles to
 //! AVX2 or AVX-512, while the platform's `expf` would be one call per number.
 
-use candle_core::WithDType;
+use candle_core::{CpuStorage, Result, WithDType, bail};
 
 /// A floating-point type that the layers' kernels can run in.
 pub trait Real: WithDType + Default {
+    /// The numbers of a storage of this type, to change.
+    fn cpu_slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
     /// eˣ. For `f32` the argument is limited to [−87, 88], so the result is positive and finite; NaN stays NaN.
     fn exp(self) -> Self;
     /// Natural logarithm of a positive, normal number.
@@ -61,6 +63,12 @@ pub trait Real: WithDType + Default {
 }
 
 impl Real for f64 {
+    fn cpu_slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]> {
+        match storage {
+            CpuStorage::F64(data) => Ok(data),
+            _ => bail!("a kernel for f64 was given another type"),
+        }
+    }
     #[inline(always)]
     fn exp(self) -> Self {
         f64::exp(self)
@@ -80,6 +88,12 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
+    fn cpu_slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]> {
+        match storage {
+            CpuStorage::F32(data) => Ok(data),
+            _ => bail!("a kernel for f32 was given another type"),
+        }
+    }
     #[inline(always)]
     fn exp(self) -> Self {
         // Adding 1.5·2²³ rounds to an integer and leaves that integer in the low bits of the sum's mantissa.

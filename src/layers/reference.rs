@@ -16,7 +16,7 @@ impl Stack {
                 Linear::Convolution { window } => convolution(window, &x, &layer.weight)?,
                 Linear::Upconvolution { window } => upconvolution(window, &x, &layer.weight)?,
             };
-            x = layer.activation.reference(&y.broadcast_add(&layer.bias)?)?;
+            x = layer.activation.apply(&y.broadcast_add(&layer.bias)?)?;
         }
         let out = self.output();
         x.reshape((batch, out.height, out.width, out.channels))

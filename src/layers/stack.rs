@@ -361,6 +361,15 @@ pub(crate) fn contiguous<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) 
     }
 }
 
+/// The same, for an operation in place. (candle's own accessor gives shared slices only.)
+pub(crate) fn contiguous_mut<'a, T: Real>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [T]> {
+    let data = T::cpu_slice_mut(storage)?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&mut data[start..end]),
+        None => bail!("a kernel was given a tensor that is not contiguous"),
+    }
+}
+
 /// The CPU's side of a storage.
 pub(crate) fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
     match storage {

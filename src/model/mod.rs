@@ -1,2 +1,132 @@
+//! The model: one forward pass that is the figure.
+//!
+//! ```text
+//! image (B,H,W,C) ─ encoder ─> candidates q(z_n|x) (B,N,D) ─ selector ─> K entities of largest KL ─ sample ─> z (B,K,D)
+//!      z ─ shared decoder ─> K components ─ compositor ─> pixel distribution p(x|z) ─ likelihood ─> −log p(x|z) + β Σ_k KL_k
+//! ```
+//!
+//! Alphabet: **B** batch, **C** image channels, **H×W** image, **N** candidates (grid cells), **K** entities kept, **D** latent
+//! dimensions, **P** patch side.
+
+mod compositor;
+mod decoder;
+mod encoder;
+mod likelihood;
+mod objective;
+mod posterior;
+mod selector;
 mod variables;
+
+pub use compositor::{Compositor, NOTHING};
+pub use decoder::Decoder;
+pub use encoder::Encoder;
+pub use objective::{Loss, Weights};
+pub use posterior::{LOG_VAR_LIMIT, Posterior};
+pub use selector::{Cells, Selection, top_k};
 pub use variables::Variables;
+
+use crate::config::{Likelihood, ModelConfig, Placement};
+use crate::layers::Extent;
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+/// Autoencoder, VAE, β-VAE or multi-entity VAE: which one it is, the configuration says.
+#[derive(Clone, Debug)]
+pub struct Model {
+    encoder: Encoder,
+    decoder: Decoder,
+    compositor: Compositor,
+    likelihood: Likelihood,
+    image: Extent,
+    grid: (usize, usize),
+    placed: bool,
+}
+
+/// Everything that one forward pass makes.
+#[derive(Clone, Debug)]
+pub struct Inference {
+    /// q(z_n|x) of every cell, (B, N, D).
+    pub candidates: Posterior,
+    /// The cells of the kept ones, K for each image, best first.
+    pub cells: Cells,
+    /// q(z_k|x) of the kept ones, (B, K, D).
+    pub entities: Posterior,
+    /// Their latents, (B, K, D).
+    pub z: Tensor,
+    /// What each decodes to, over the whole image, (B, K, H, W, C').
+    pub components: Tensor,
+    /// The composed image as logits, (B, H, W, C).
+    pub logits: Tensor,
+    likelihood: Likelihood,
+}
+
+impl Model {
+    /// Builds the model for images of one extent from (new or loaded) variables.
+    pub fn new(config: &ModelConfig, image: Extent, vb: VarBuilder<'_>) -> Result<Self> {
+        let grid = config.grid(image);
+        let channels = Compositor::component_channels(&config.compositor, image.channels);
+        let component = Extent { channels, ..image };
+        Ok(Self {
+            encoder: Encoder::new(config, image, vb.pp("encoder"))?,
+            decoder: Decoder::new(&config.decoder, &config.latent, component, grid, vb.pp("decoder"))?,
+            compositor: Compositor::new(&config.compositor, image, vb.pp("compositor"))?,
+            likelihood: config.likelihood,
+            image,
+            grid,
+            placed: config.decoder.placement != Placement::Canvas || config.decoder.coordinates,
+        })
+    }
+
+    /// The figure. Images (B, H, W, C) in [0, 1]; `noise` (B, K, D) standard normal, or none for the posterior means.
+    pub fn forward(&self, images: &Tensor, selection: &Selection, noise: Option<&Tensor>) -> Result<Inference> {
+        let candidates = self.encoder.candidates(images)?; //                 (B, N, D)
+        let cells = selection.select(&candidates, images, self.grid)?; //     (B, K) places
+        let entities = candidates.gather(&cells)?; //                         (B, K, D)
+        let z = entities.sample(noise)?; //                                   (B, K, D)
+        let components = self.decode(&z, &cells)?; //                         (B, K, H, W, C')
+        let logits = self.compositor.compose(&components)?; //                (B, H, W, C)
+        Ok(Inference { candidates, cells, entities, z, components, logits, likelihood: self.likelihood })
+    }
+
+    /// Latents (B, K, D) at cells → components (B, K, H, W, C').
+    pub fn decode(&self, z: &Tensor, cells: &Cells) -> Result<Tensor> {
+        self.decoder.components(z, cells, (self.image.height, self.image.width), self.compositor.nothing())
+    }
+
+    /// The compositor, for taking entities out or looking at them alone.
+    pub fn compositor(&self) -> &Compositor {
+        &self.compositor
+    }
+
+    /// p(x|z).
+    pub fn likelihood(&self) -> &Likelihood {
+        &self.likelihood
+    }
+
+    /// Rows and columns of candidates; N is their product.
+    pub fn grid(&self) -> (usize, usize) {
+        self.grid
+    }
+
+    /// Whether the decoder is told the cells of the entities, which makes their location part of the model.
+    pub fn is_placed(&self) -> bool {
+        self.placed
+    }
+
+    /// Extent of the images that the model reads and writes.
+    pub fn image(&self) -> Extent {
+        self.image
+    }
+}
+
+impl Inference {
+    /// log p(x|z) of each image in nats, (B).
+    pub fn log_prob(&self, images: &Tensor) -> Result<Tensor> {
+        self.likelihood.log_prob(&self.logits, images)
+    }
+
+    /// E[x|z]: the reconstruction, (B, H, W, C) in [0, 1].
+    pub fn reconstruction(&self) -> Result<Tensor> {
+        self.likelihood.mean(&self.logits)
+    }
+}

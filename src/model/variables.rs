@@ -36,6 +36,13 @@ impl Variables {
         variables.iter().map(|(name, var)| (name.clone(), var.clone())).collect()
     }
 
+    /// The same variables outside any graph, sharing their memory: a model built from this follows the training without costing a
+    /// backward pass.
+    pub fn frozen(&self, dtype: DType, device: &Device) -> VarBuilder<'static> {
+        let tensors = self.all().into_iter().map(|(name, var)| (name, var.as_tensor().detach())).collect();
+        VarBuilder::from_tensors(tensors, dtype, device)
+    }
+
     /// How many numbers there are to train.
     pub fn count(&self) -> usize {
         self.all().iter().map(|(_, var)| var.elem_count()).sum()

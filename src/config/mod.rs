@@ -1,0 +1,159 @@
+//! One configuration for every model: what is trained on, what is trained, and how.
+//!
+//! A configuration is resolved in three layers, *preset < file < flags* ([`Config::resolve`]), checked once
+//! ([`Config::validate`]) and saved, resolved, beside every run.
+
+mod model;
+mod overrides;
+mod presets;
+mod validate;
+
+pub use model::{
+    CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, ModelConfig, Placement,
+    Posteriors, Rank, SelectorConfig,
+};
+pub use overrides::nearest;
+pub use presets::Preset;
+
+use crate::layers::LayerSpec;
+use crate::train::Schedule;
+use serde::{Deserialize, Serialize};
+
+/// Everything that a run depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// What is looked at.
+    pub data: DataConfig,
+    /// What is trained.
+    pub model: ModelConfig,
+    /// How.
+    pub training: TrainingConfig,
+}
+
+/// The scenes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DataConfig {
+    /// A recipe's name, or a .npz file.
+    pub scenes: String,
+    /// Whose digits the recipe draws: `builtin`, `mnist`, `fashion-mnist` or a folder of IDX files.
+    pub digits: String,
+    /// Scenes without end instead of the recipe's own number of them.
+    pub fresh: bool,
+    /// What becomes of grey pixels.
+    pub binarisation: Binarisation,
+}
+
+/// What becomes of grey pixels before the model sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Binarisation {
+    /// Nothing: pixels in [0, 1].
+    GreyScale,
+    /// 1 where the pixel is at least one half.
+    Threshold,
+    /// Drawn anew each time, with the pixel as probability.
+    Dynamic,
+}
+
+/// The optimisation. Schedules depend on the step alone, never on the clock.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TrainingConfig {
+    /// Seeds weights, noise, order and scenes, each through a stream of its own.
+    pub seed: u64,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Images in a batch, B.
+    pub batch: usize,
+    /// Adam's step size.
+    pub learning_rate: Schedule,
+    /// Nats charged for each entity in use, a regulariser beside the ELBO; log N is what its location costs.
+    pub location_charge: Schedule,
+    /// Gradients whose norm over all variables is larger are scaled down to this; 0 leaves them alone.
+    pub clip: f64,
+    /// Steps from one validation to the next.
+    pub validate_every: u64,
+    /// Scenes in the validation set.
+    pub validation_scenes: u64,
+    /// Scenes in the evaluation at the end of training.
+    pub evaluation_scenes: u64,
+}
+
+impl From<ConvolutionConfig> for LayerSpec {
+    fn from(c: ConvolutionConfig) -> Self {
+        Self::Convolution { channels: c.channels, kernel: c.kernel, stride: c.stride }
+    }
+}
+
+/// Why a configuration is refused. Every message names the key.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A key that nothing reads.
+    #[error("{origin}: there is no key \"{key}\"{}", hint(.nearest))]
+    UnknownKey {
+        /// Where it was written.
+        origin: String,
+        /// The key as it was written.
+        key: String,
+        /// The closest key there is.
+        nearest: Option<String>,
+    },
+    /// A key that exists, but not beside the other choices made.
+    #[error("{origin}: the key \"{key}\" does not apply here{}", hint(.nearest))]
+    Inapplicable {
+        /// Where it was written.
+        origin: String,
+        /// The key as it was written.
+        key: String,
+        /// The closest key that applies.
+        nearest: Option<String>,
+    },
+    /// Something that is not TOML, or not of the right type.
+    #[error("{origin}: {reason}")]
+    Malformed {
+        /// Where it was written.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A value that cannot work.
+    #[error("{key}: {reason}")]
+    Invalid {
+        /// The key.
+        key: String,
+        /// Why, and what would.
+        reason: String,
+    },
+}
+
+fn hint(nearest: &Option<String>) -> String {
+    nearest.as_ref().map_or(String::new(), |key| format!("; did you mean \"{key}\"?"))
+}
+
+impl Config {
+    /// A preset, then a TOML file's text (with the name to use in messages), then `key=value` settings, each over the one
+    /// before. Everything written must be read by something: an unknown or inapplicable key is an error.
+    pub fn resolve(
+        preset: Preset,
+        file: Option<(&str, &str)>,
+        settings: &[String],
+    ) -> Result<Self, ConfigError> {
+        let mut layers = overrides::Layers::over(&preset.config());
+        if let Some((origin, text)) = file {
+            layers.file(origin, text)?;
+        }
+        for setting in settings {
+            layers.setting(setting)?;
+        }
+        layers.resolve()
+    }
+
+    /// A saved, complete configuration.
+    pub fn from_toml(origin: &str, text: &str) -> Result<Self, ConfigError> {
+        toml::from_str(text).map_err(|e| ConfigError::Malformed { origin: origin.into(), reason: e.to_string() })
+    }
+
+    /// The whole configuration as TOML.
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|e| format!("# cannot be written as TOML: {e}\n"))
+    }
+}

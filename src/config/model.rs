@@ -1,0 +1,287 @@
+//! What a model consists of. Closed sets are enums that own their parameters, so that a combination that makes no sense
+//! (an autoencoder with β, a glimpse without a patch) cannot be written.
+
+use crate::layers::{Activation, Extent};
+use crate::train::Schedule;
+use serde::{Deserialize, Serialize};
+
+/// Every choice of the model; see the crate's front page for the figure these are the parts of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// Image → candidate posteriors.
+    pub encoder: EncoderConfig,
+    /// What an entity is described by.
+    pub latent: Latent,
+    /// Which candidates are kept.
+    pub selector: SelectorConfig,
+    /// K, the entities kept. Also a choice at run time: one set of weights serves every K.
+    pub entities: usize,
+    /// Latent → component.
+    pub decoder: DecoderConfig,
+    /// Components → one image.
+    pub compositor: CompositorConfig,
+    /// p(x|z).
+    pub likelihood: Likelihood,
+}
+
+/// The encoder's trunk and how many posteriors it ends in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum EncoderConfig {
+    /// Fully connected layers and one posterior for the whole image.
+    Dense {
+        /// Widths of the hidden layers.
+        #[serde(default)]
+        hidden: Vec<usize>,
+        /// What follows each.
+        #[serde(default = "relu")]
+        activation: Activation,
+    },
+    /// Strided convolutions; the product of the strides is the side of a cell in pixels.
+    Convolutional {
+        /// From the image downwards.
+        #[serde(default = "default_convolutions")]
+        layers: Vec<ConvolutionConfig>,
+        /// What follows each.
+        #[serde(default = "relu")]
+        activation: Activation,
+        /// One posterior per cell, or one for the whole image.
+        #[serde(default)]
+        posteriors: Posteriors,
+        /// Appends two channels with each pixel's y and x in [−1, 1] to the image, so that a posterior can say where it is.
+        #[serde(default)]
+        coordinates: bool,
+    },
+}
+
+/// How many posteriors the encoder's head makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Posteriors {
+    /// N = cells of the last feature map.
+    #[default]
+    PerCell,
+    /// N = 1.
+    Whole,
+}
+
+/// One (transposed) convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConvolutionConfig {
+    /// Channels out.
+    pub channels: usize,
+    /// Kernel side.
+    pub kernel: usize,
+    /// Stride.
+    pub stride: usize,
+}
+
+/// The latent variable of one entity.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Latent {
+    /// Deterministic: no noise, no KL. The autoencoder.
+    Point {
+        /// D.
+        #[serde(default = "sixteen")]
+        dimensions: usize,
+        /// Applied to the code.
+        #[serde(default = "identity")]
+        activation: Activation,
+    },
+    /// q(z|x) = N(μ, diag σ²) against the prior N(0, I).
+    Gaussian {
+        /// D.
+        #[serde(default = "sixteen")]
+        dimensions: usize,
+        /// Factor of the KL in the loss: 1 is the VAE, more the β-VAE.
+        #[serde(default = "one")]
+        beta: Schedule,
+    },
+}
+
+impl Latent {
+    /// D, the numbers that describe one entity.
+    pub fn dimensions(&self) -> usize {
+        match self {
+            Self::Point { dimensions, .. } | Self::Gaussian { dimensions, .. } => *dimensions,
+        }
+    }
+}
+
+/// Which K of the N candidates are kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelectorConfig {
+    /// What the candidates are ranked by.
+    pub rank_by: Rank,
+    /// Suppression radius in cells: candidates within it of a kept one (in the larger of the two directions) cannot be kept too.
+    /// 0 is plain top-K. Rounded to a whole number where it is scheduled.
+    pub radius: Schedule,
+}
+
+/// The score of a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rank {
+    /// KL(q(z_n|x) ‖ p(z)): the network keeps the most information where the objects are (Nash et al. 2017).
+    Kl,
+    /// Mean intensity of the cell: a control that knows nothing of the posterior.
+    Brightness,
+    /// Noise: the control that knows nothing at all.
+    Random,
+}
+
+impl Rank {
+    /// All of them, for tests.
+    pub const ALL: [Self; 3] = [Self::Kl, Self::Brightness, Self::Random];
+}
+
+/// The decoder that all entities share.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecoderConfig {
+    /// Where its output goes.
+    pub placement: Placement,
+    /// How it is made.
+    pub trunk: DecoderTrunk,
+    /// Appends the y and x of the entity's cell in [−1, 1] to z.
+    pub coordinates: bool,
+}
+
+/// What a component covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Placement {
+    /// The whole image: position must live in z (paper-style).
+    Canvas,
+    /// A square patch centred on the entity's cell: translation comes free.
+    Glimpse {
+        /// P, the patch's side in pixels.
+        #[serde(default = "default_patch")]
+        patch: usize,
+    },
+}
+
+/// The decoder's layers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum DecoderTrunk {
+    /// z → hidden layers → all pixels.
+    Dense {
+        /// Widths of the hidden layers.
+        #[serde(default = "default_hidden")]
+        hidden: Vec<usize>,
+        /// What follows each.
+        #[serde(default = "relu")]
+        activation: Activation,
+    },
+    /// z → hidden layers → a small feature map → transposed convolutions → pixels (cut to size).
+    Convolutional {
+        /// Widths of the dense layers before the feature map.
+        #[serde(default = "default_hidden")]
+        hidden: Vec<usize>,
+        /// Channels of the small feature map; its side follows from the strides.
+        #[serde(default = "default_base")]
+        base: usize,
+        /// Transposed convolutions upwards.
+        #[serde(default)]
+        layers: Vec<ConvolutionConfig>,
+        /// Kernel of the last transposed convolution, which makes the pixels.
+        #[serde(default = "four")]
+        kernel: usize,
+        /// Its stride.
+        #[serde(default = "two")]
+        stride: usize,
+        /// What follows each layer but the last.
+        #[serde(default = "relu")]
+        activation: Activation,
+    },
+}
+
+/// How components become one image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum CompositorConfig {
+    /// Probabilistic union, 1 − Π(1 − p_k): ink is where any entity puts ink.
+    Union,
+    /// Sum of logits: evidence adds up.
+    Sum,
+    /// Largest logit.
+    Max,
+    /// Each pixel's distribution is a mixture of the entities' colours (and a learned background), weighted by a softmax of
+    /// masks.
+    Mixture,
+    /// Feature maps are summed and rendered by a convolution network (paper-style).
+    Render {
+        /// Feature channels of a component.
+        #[serde(default = "sixteen")]
+        features: usize,
+    },
+}
+
+impl CompositorConfig {
+    /// One of each kind, for tests.
+    pub const ALL: [Self; 5] = [Self::Union, Self::Sum, Self::Max, Self::Mixture, Self::Render { features: 4 }];
+}
+
+/// p(x|z) given the composed logits l.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Likelihood {
+    /// Bernoulli(sigmoid(l)). On grey-scale images this is the usual cross-entropy, a bound on nothing; on binarised ones a
+    /// probability.
+    Bernoulli,
+    /// N(sigmoid(l), σ²) with a fixed deviation.
+    Gaussian {
+        /// σ, on the scale of pixels in [0, 1].
+        #[serde(default = "tenth")]
+        deviation: f64,
+    },
+}
+
+fn relu() -> Activation {
+    Activation::Relu
+}
+fn identity() -> Activation {
+    Activation::Identity
+}
+fn one() -> Schedule {
+    1.0.into()
+}
+fn tenth() -> f64 {
+    0.1
+}
+fn two() -> usize {
+    2
+}
+fn four() -> usize {
+    4
+}
+fn sixteen() -> usize {
+    16
+}
+fn default_base() -> usize {
+    32
+}
+fn default_patch() -> usize {
+    32
+}
+fn default_hidden() -> Vec<usize> {
+    vec![256]
+}
+fn default_convolutions() -> Vec<ConvolutionConfig> {
+    [(32, 4, 2), (32, 4, 2), (64, 4, 2)].map(|(channels, kernel, stride)| ConvolutionConfig { channels, kernel, stride }).to_vec()
+}
+
+impl ModelConfig {
+    /// Cells of the encoder's grid over an image, (rows, columns).
+    pub fn grid(&self, image: Extent) -> (usize, usize) {
+        match &self.encoder {
+            EncoderConfig::Convolutional { layers, posteriors: Posteriors::PerCell, .. } => {
+                let cells = |side: usize| layers.iter().fold(side, |side, layer| side.div_ceil(layer.stride.max(1)));
+                (cells(image.height), cells(image.width))
+            }
+            _ => (1, 1),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Layers of settings over a preset, with nothing ignored: every key that was written must be read by something.
+
+use super::{Config, ConfigError};
+use toml::{Table, Value};
+
+/// A configuration as a TOML tree, and where each written key came from.
+pub(super) struct Layers {
+    tree: Table,
+    /// (origin, dotted key) of everything written so far.
+    written: Vec<(String, String)>,
+}
+
+impl Layers {
+    pub fn over(config: &Config) -> Self {
+        Self { tree: tree(config), written: Vec::new() }
+    }
+
+    /// A TOML file's text.
+    pub fn file(&mut self, origin: &str, text: &str) -> Result<(), ConfigError> {
+        let malformed = |e: toml::de::Error| ConfigError::Malformed { origin: origin.into(), reason: e.to_string() };
+        self.merge(origin, text.parse().map_err(malformed)?);
+        Ok(())
+    }
+
+    /// One `key=value`; a value that is no TOML is a string, so that quotes can be left out.
+    pub fn setting(&mut self, setting: &str) -> Result<(), ConfigError> {
+        let origin = format!("--set {setting}");
+        let Some((key, value)) = setting.split_once('=') else {
+            return Err(ConfigError::Malformed { origin, reason: "expected key=value, as in training.batch=32".into() });
+        };
+        let value = format!("v = {value}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut table| table.remove("v"))
+            .unwrap_or_else(|| Value::String(value.trim().into()));
+        let nested = key.trim().rsplit('.').fold(value, |value, part| Value::Table([(part.to_string(), value)].into_iter().collect()));
+        if let Value::Table(table) = nested {
+            self.merge(&origin, table);
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, origin: &str, over: Table) {
+        let mut keys = Vec::new();
+        leaves(&over, "", &mut keys);
+        self.written.extend(keys.into_iter().map(|key| (origin.to_string(), key)));
+        merge(&mut self.tree, over);
+    }
+
+    /// The configuration, if everything written fits it.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let origin = || {
+            let mut origins: Vec<_> = self.written.iter().map(|(origin, _)| origin.as_str()).collect();
+            origins.dedup();
+            origins.join(", ")
+        };
+        // Unknown keys first: leaving them to the types would blame the wrong thing.
+        self.check(&every_key(), |origin, key, nearest| ConfigError::UnknownKey { origin, key, nearest })?;
+        let config: Config = self
+            .tree
+            .clone()
+            .try_into()
+            .map_err(|e: toml::de::Error| ConfigError::Malformed { origin: origin(), reason: e.to_string() })?;
+        let mut applicable = Vec::new();
+        leaves(&tree(&config), "", &mut applicable);
+        self.check(&applicable, |origin, key, nearest| ConfigError::Inapplicable { origin, key, nearest })?;
+        Ok(config)
+    }
+
+    /// Every written key must be one of `known`, or lie inside one (a schedule's table).
+    fn check(
+        &self,
+        known: &[String],
+        error: impl Fn(String, String, Option<String>) -> ConfigError,
+    ) -> Result<(), ConfigError> {
+        for (origin, key) in &self.written {
+            let fits = |k: &String| k == key || key.strip_prefix(k.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            if !known.iter().any(fits) {
+                let nearest = nearest(key, known.iter().map(String::as_str)).map(str::to_string);
+                return Err(error(origin.clone(), key.clone(), nearest));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The candidate most like `word`, if any is like it at all.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = candidates.into_iter().map(|c| (strsim::jaro_winkler(word, c), c));
+    scored.filter(|(score, _)| *score > 0.7).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, c)| c)
+}
+
+fn tree(config: &Config) -> Table {
+    Table::try_from(config).unwrap_or_default()
+}
+
+/// Tables are merged key by key, except that another `kind` brings its own keys and forgets those of the old one.
+fn merge(base: &mut Table, over: Table) {
+    if over.get("kind").is_some_and(|kind| base.get("kind") != Some(kind)) {
+        base.clear();
+    }
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Dotted keys of everything that is not a table.
+fn leaves(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        let key = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+        match value {
+            Value::Table(inner) if !inner.is_empty() => leaves(inner, &key, keys),
+            _ => keys.push(key),
+        }
+    }
+}
+
+/// The keys of every variant that there is.
+fn every_key() -> Vec<String> {
+    let mut keys = Vec::new();
+    for preset in super::Preset::ALL {
+        leaves(&tree(&preset.config()), "", &mut keys);
+    }
+    let variants = [
+        ("encoder", &["layers", "posteriors", "coordinates", "hidden", "activation"][..]),
+        ("latent", &["dimensions", "beta", "activation"]),
+        ("decoder.placement", &["patch"]),
+        ("decoder.trunk", &["hidden", "base", "layers", "kernel", "stride", "activation"]),
+        ("compositor", &["features"]),
+        ("likelihood", &["deviation"]),
+    ];
+    for (part, names) in variants {
+        keys.extend(names.iter().map(|name| format!("model.{part}.{name}")));
+    }
+    keys.sort();
+    keys.dedup();
+    keys
+}

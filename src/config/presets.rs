@@ -1,0 +1,128 @@
+//! The four names: points of one configuration.
+
+use super::*;
+use crate::layers::Activation;
+
+/// A named configuration to start from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preset {
+    /// Deterministic code, dense 784-32-784 (the thesis' first model).
+    Autoencoder,
+    /// Dense 784-256-2-256-784 with β = 1 (Kingma & Welling 2014; sizes from the thesis).
+    Vae,
+    /// The same with β = 2 (Higgins et al. 2017; sizes from the thesis).
+    BetaVae,
+    /// A grid of candidates, K kept, one decoder, one image (after Nash et al. 2017).
+    MultiEntity,
+}
+
+impl Preset {
+    /// In the order of the walk from one to the next.
+    pub const ALL: [Self; 4] = [Self::Autoencoder, Self::Vae, Self::BetaVae, Self::MultiEntity];
+
+    /// The name on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Autoencoder => "autoencoder",
+            Self::Vae => "vae",
+            Self::BetaVae => "beta-vae",
+            Self::MultiEntity => "multi-entity",
+        }
+    }
+
+    /// The configuration.
+    pub fn config(self) -> Config {
+        match self {
+            Self::Autoencoder => single_digit(Latent::Point { dimensions: 32, activation: Activation::Relu }, vec![]),
+            Self::Vae => single_digit(Latent::Gaussian { dimensions: 2, beta: 1.0.into() }, vec![256]),
+            Self::BetaVae => single_digit(Latent::Gaussian { dimensions: 2, beta: 2.0.into() }, vec![256]),
+            Self::MultiEntity => multi_entity(),
+        }
+    }
+}
+
+impl std::str::FromStr for Preset {
+    type Err = String;
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL.into_iter().find(|p| p.name() == name).ok_or_else(|| {
+            let names = Self::ALL.map(Self::name);
+            let hint = nearest(name, names).map_or(String::new(), |n| format!(" (did you mean {n}?)"));
+            format!("there is no preset {name:?}{hint}; the presets are {}", names.join(", "))
+        })
+    }
+}
+
+/// One posterior for one centred digit: a grid of 1×1, of which 1 is kept.
+fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
+    let activation = Activation::Relu;
+    Config {
+        data: data("single", false),
+        model: ModelConfig {
+            encoder: EncoderConfig::Dense { hidden: hidden.clone(), activation },
+            latent,
+            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into() },
+            entities: 1,
+            decoder: DecoderConfig {
+                placement: Placement::Canvas,
+                trunk: DecoderTrunk::Dense { hidden, activation },
+                coordinates: false,
+            },
+            compositor: CompositorConfig::Union,
+            likelihood: Likelihood::Bernoulli,
+        },
+        training: TrainingConfig {
+            seed: 0,
+            steps: 11_000, // 20 epochs of 55,000 digits
+            batch: 100,
+            learning_rate: 1e-3.into(),
+            location_charge: 0.0.into(),
+            clip: 0.0,
+            validate_every: 550,
+            validation_scenes: 1000,
+            evaluation_scenes: 10_000,
+        },
+    }
+}
+
+/// 64×64 scenes of digits, 4-pixel cells, 28-pixel digits in 32-pixel glimpses. Grid, sizes and schedules are ours: the paper
+/// publishes none.
+fn multi_entity() -> Config {
+    let activation = Activation::Relu;
+    let layer = |(channels, kernel, stride)| ConvolutionConfig { channels, kernel, stride };
+    Config {
+        data: data("digits", true),
+        model: ModelConfig {
+            encoder: EncoderConfig::Convolutional {
+                layers: [(32, 8, 4), (48, 5, 1), (48, 5, 1), (96, 1, 1)].map(layer).to_vec(),
+                activation,
+                posteriors: Posteriors::PerCell,
+                coordinates: false,
+            },
+            latent: Latent::Gaussian { dimensions: 16, beta: 1.0.into() },
+            selector: SelectorConfig { rank_by: Rank::Kl, radius: 2.0.into() },
+            entities: 4,
+            decoder: DecoderConfig {
+                placement: Placement::Glimpse { patch: 32 },
+                trunk: DecoderTrunk::Dense { hidden: vec![256, 256], activation },
+                coordinates: false,
+            },
+            compositor: CompositorConfig::Union,
+            likelihood: Likelihood::Bernoulli,
+        },
+        training: TrainingConfig {
+            seed: 0,
+            steps: 6_000,
+            batch: 64,
+            learning_rate: 1e-3.into(),
+            location_charge: 0.0.into(),
+            clip: 10.0,
+            validate_every: 500,
+            validation_scenes: 256,
+            evaluation_scenes: 2_000,
+        },
+    }
+}
+
+fn data(scenes: &str, fresh: bool) -> DataConfig {
+    DataConfig { scenes: scenes.into(), digits: "builtin".into(), fresh, binarisation: Binarisation::GreyScale }
+}

@@ -1,0 +1,25 @@
+//! What a model is graded by: pure functions of masks, counts and per-scene losses.
+//!
+//! [`SegmentationScores`] and [`CountConfusion`] grade scenes, [`Accumulator`] averages them as they
+//! stream by, and [`Report`] is the result, for machines (JSON) and people (a table).
+
+mod accumulator;
+mod clustering;
+mod counting;
+mod log_factorials;
+mod matching;
+mod mean;
+mod presence;
+mod report;
+mod scenes;
+mod segmentation;
+
+pub use accumulator::{Accumulator, SceneOutcome};
+pub use clustering::{Contingency, adjusted_mutual_information, adjusted_rand_index};
+pub use counting::{CountConfusion, CountTooLarge, MAX_COUNT};
+pub use log_factorials::LogFactorials;
+pub use matching::{MatchingError, maximum_weight_matching};
+pub use presence::presence;
+pub use report::Report;
+pub use scenes::{Decomposition, Evaluation, EvaluationError, Example, log_choose};
+pub use segmentation::{BACKGROUND, Masks, SegmentationError, SegmentationScores};

@@ -1,0 +1,49 @@
+//! Which of the K entities are there: a rule that needs no labels and no threshold.
+//!
+//! An entity is worth keeping if describing the image with it is shorter than without it. Its code costs KL_k nats, and
+//! saying in which of the N cells it is costs log N; what it buys is the likelihood that is lost when it is left out:
+//!
+//! > entity k is present  ⇔  log p(x | all) − log p(x | all but k) > KL_k + log N
+//!
+//! Two entities that draw the same object would each seem superfluous, so entities are taken out one at a time, the least
+//! worthwhile first, until every one that is left pays for itself. All at the posterior means.
+
+use crate::model::{Inference, Model};
+use candle_core::{DType, Device, Result, Tensor};
+
+/// For every image and entity whether it is present, given the inference at the posterior means.
+pub fn presence(model: &Model, inference: &Inference, images: &Tensor) -> Result<Vec<Vec<bool>>> {
+    let (b, k) = inference.entities.dims2()?;
+    let (rows, columns) = model.grid();
+    let location = ((rows * columns) as f32).ln();
+    let costs: Vec<Vec<f32>> = inference.entities.kl_map()?;
+    let mut present = vec![vec![true; k]; b];
+    let mut settled = vec![false; b];
+    while settled.iter().any(|done| !done) {
+        let with = log_prob(model, inference, images, &present)?;
+        let without = (0..k).map(|out| {
+            let rest: Vec<_> = present.iter().map(|p| p.iter().enumerate().map(|(i, p)| *p && i != out).collect()).collect();
+            log_prob(model, inference, images, &rest)
+        });
+        let without: Vec<Vec<f32>> = without.collect::<Result<_>>()?;
+        for i in 0..b {
+            let gain = |e: usize| with[i] - without[e][i] - costs[i][e] - location;
+            let worst = (0..k).filter(|e| present[i][*e]).min_by(|x, y| gain(*x).total_cmp(&gain(*y)));
+            match worst {
+                Some(e) if gain(e) <= 0.0 => present[i][e] = false,
+                _ => settled[i] = true,
+            }
+        }
+    }
+    Ok(present)
+}
+
+/// log p(x | the present entities) of each image.
+fn log_prob(model: &Model, inference: &Inference, images: &Tensor, present: &[Vec<bool>]) -> Result<Vec<f32>> {
+    let device = inference.components.device();
+    let k = present.first().map_or(0, Vec::len);
+    let mask = Tensor::from_iter(present.iter().flatten().map(|p| f32::from(u8::from(*p))), device)?;
+    let kept = model.compositor().keep(&inference.components, &mask.reshape((present.len(), k))?)?;
+    let logits = model.compositor().compose(&kept)?;
+    model.likelihood().log_prob(&logits, images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1()
+}

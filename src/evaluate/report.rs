@@ -1,0 +1,307 @@
+//! The result of an evaluation.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::counting::CountConfusion;
+
+/// Means over the scenes of an evaluation; `None`, in JSON `null`, where no scene defines a value.
+///
+/// Displays as a table for a terminal.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The number of scenes.
+    pub scenes: u64,
+    /// `−log p(image | latents)`, in nats per image.
+    pub reconstruction_nats: Option<f64>,
+    /// Divergence of the latents' posterior from their prior, in nats per image.
+    pub kl_nats: Option<f64>,
+    /// Cost of the entities' locations, in nats per image.
+    pub location_nats: Option<f64>,
+    /// The evidence lower bound: minus the sum of the three terms above, in nats per image.
+    pub elbo: Option<f64>,
+    /// Squared error of the reconstruction per pixel and channel, of values in `[0, 1]`.
+    pub mse: Option<f64>,
+    /// The share of scenes of known count in which as many entities as objects were found.
+    pub count_accuracy: Option<f64>,
+    /// Standard error of `count_accuracy`.
+    pub count_accuracy_sem: Option<f64>,
+    /// The scenes of known count, by true (rows) and predicted (columns) count.
+    pub count_confusion: Option<CountConfusion>,
+    /// Adjusted Rand index over object pixels, in scenes with at least two visible objects.
+    pub ari_foreground: Option<f64>,
+    /// Standard error of `ari_foreground`.
+    pub ari_foreground_sem: Option<f64>,
+    /// Adjusted mutual information over the same pixels of the same scenes.
+    pub ami_foreground: Option<f64>,
+    /// The number of scenes that define the two foreground scores.
+    pub scenes_with_objects_2plus: u64,
+    /// Adjusted Rand index over all pixels.
+    pub ari_all: Option<f64>,
+    /// Mean intersection over union of objects and the entities matched to them.
+    pub miou: Option<f64>,
+    /// Mean F1 score of the pixels of objects and the entities matched to them.
+    pub f1: Option<f64>,
+    /// The number of entities found.
+    pub entities_per_scene: Option<f64>,
+}
+
+/// Shown for what no scene defines.
+const UNDEFINED: &str = "–";
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        let counts = self.count_confusion.as_ref();
+        let count_error = counts.and_then(CountConfusion::mean_squared_error);
+        let counted = counts.map_or(0, CountConfusion::scenes);
+        let pairs = self.scenes_with_objects_2plus;
+
+        writeln!(out, "{} scenes", self.scenes)?;
+        writeln!(out)?;
+        row(
+            out,
+            "reconstruction",
+            fixed(self.reconstruction_nats, 2),
+            "nats per image, −log p",
+        )?;
+        row(out, "KL", fixed(self.kl_nats, 2), "nats per image")?;
+        row(
+            out,
+            "location",
+            fixed(self.location_nats, 2),
+            "nats per image",
+        )?;
+        row(
+            out,
+            "ELBO",
+            fixed(self.elbo, 2),
+            "nats per image, higher is better",
+        )?;
+        row(
+            out,
+            "squared error",
+            fixed(self.mse, 6),
+            "per pixel, values in [0, 1]",
+        )?;
+        writeln!(out)?;
+        let accuracy = with_error(self.count_accuracy, self.count_accuracy_sem);
+        row(
+            out,
+            "count accuracy",
+            accuracy,
+            format_args!("{counted} scenes of known count"),
+        )?;
+        row(
+            out,
+            "count error",
+            fixed(count_error, 3),
+            "objects², mean squared",
+        )?;
+        row(
+            out,
+            "entities",
+            fixed(self.entities_per_scene, 3),
+            "per scene",
+        )?;
+        writeln!(out)?;
+        let ari = with_error(self.ari_foreground, self.ari_foreground_sem);
+        row(
+            out,
+            "ARI, foreground",
+            ari,
+            format_args!("{pairs} scenes with 2 or more objects"),
+        )?;
+        row(
+            out,
+            "AMI, foreground",
+            fixed(self.ami_foreground, 3),
+            "the same scenes",
+        )?;
+        row(
+            out,
+            "ARI, all pixels",
+            fixed(self.ari_all, 3),
+            "background is a cluster",
+        )?;
+        row(
+            out,
+            "mean IoU",
+            fixed(self.miou, 3),
+            "objects and matched entities",
+        )?;
+        row(
+            out,
+            "mean F1",
+            fixed(self.f1, 3),
+            "objects and matched entities",
+        )?;
+
+        counts.map_or(Ok(()), |counts| confusion(out, counts))
+    }
+}
+
+/// One line of the table: the values line up at their decimal points, the notes behind them.
+fn row(
+    out: &mut fmt::Formatter,
+    name: &str,
+    (whole, rest): (String, String),
+    note: impl fmt::Display,
+) -> fmt::Result {
+    writeln!(out, "  {name:<16}{whole:>8}{rest:<14}{note}")
+}
+
+/// A value to so many decimals, split before the decimal point.
+fn fixed(value: Option<f64>, decimals: usize) -> (String, String) {
+    let text = value.map_or_else(|| UNDEFINED.into(), |value| format!("{value:.decimals$}"));
+    let point = text.find('.').unwrap_or(text.len());
+    let (whole, rest) = text.split_at(point);
+    (whole.into(), rest.into())
+}
+
+/// A score and its standard error, as `0.974 ± 0.004`.
+fn with_error(value: Option<f64>, standard_error: Option<f64>) -> (String, String) {
+    let (whole, mut rest) = fixed(value, 3);
+    if let Some(standard_error) = standard_error {
+        rest += &format!(" ± {standard_error:.3}");
+    }
+    (whole, rest)
+}
+
+fn confusion(out: &mut fmt::Formatter, counts: &CountConfusion) -> fmt::Result {
+    let largest = counts.rows().iter().flatten().max().copied().unwrap_or(0);
+    let width = largest.to_string().len().max(3) + 1;
+    writeln!(out)?;
+    writeln!(
+        out,
+        "Scenes by number of objects (rows) and of entities found (columns)"
+    )?;
+    writeln!(out)?;
+    write!(out, "  {:>5}", "")?;
+    for predicted in 0..counts.columns() {
+        write!(out, "{predicted:>width$}")?;
+    }
+    writeln!(out)?;
+    for (truth, row) in counts.rows().iter().enumerate() {
+        write!(out, "  {truth:>5}")?;
+        for scenes in row {
+            write!(out, "{scenes:>width$}")?;
+        }
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut counts = CountConfusion::default();
+        for (truth, predicted) in [(0, 0), (1, 1), (2, 1), (2, 2)] {
+            counts.add(truth, predicted).expect("the counts are small");
+        }
+        Report {
+            scenes: 5,
+            reconstruction_nats: Some(1234.5),
+            kl_nats: Some(20.0),
+            location_nats: Some(3.25),
+            elbo: Some(-1257.75),
+            mse: Some(0.001_25),
+            count_accuracy: counts.accuracy(),
+            count_accuracy_sem: counts.accuracy_standard_error(),
+            count_confusion: Some(counts),
+            ari_foreground: Some(0.9741),
+            ari_foreground_sem: Some(0.0042),
+            ami_foreground: Some(0.95),
+            scenes_with_objects_2plus: 2,
+            ari_all: Some(-0.01),
+            miou: Some(0.8),
+            f1: None,
+            entities_per_scene: Some(1.0),
+        }
+    }
+
+    #[test]
+    fn the_table_is_aligned_and_names_its_units() {
+        let expected = "\
+5 scenes
+
+  reconstruction      1234.50           nats per image, −log p
+  KL                    20.00           nats per image
+  location               3.25           nats per image
+  ELBO               -1257.75           nats per image, higher is better
+  squared error          0.001250       per pixel, values in [0, 1]
+
+  count accuracy         0.750 ± 0.250  4 scenes of known count
+  count error            0.250          objects², mean squared
+  entities               1.000          per scene
+
+  ARI, foreground        0.974 ± 0.004  2 scenes with 2 or more objects
+  AMI, foreground        0.950          the same scenes
+  ARI, all pixels       -0.010          background is a cluster
+  mean IoU               0.800          objects and matched entities
+  mean F1                –              objects and matched entities
+
+Scenes by number of objects (rows) and of entities found (columns)
+
+          0   1   2
+      0   1   0   0
+      1   0   1   0
+      2   0   1   1
+";
+        assert_eq!(report().to_string(), expected);
+    }
+
+    #[test]
+    fn an_empty_report_shows_no_confusion() {
+        let text = Report::default().to_string();
+        assert!(text.starts_with("0 scenes\n"), "{text}");
+        assert!(text.ends_with("objects and matched entities\n"), "{text}");
+    }
+
+    #[test]
+    fn the_json_keys_are_fixed() {
+        let json = serde_json::to_value(report()).expect("a plain structure");
+        let mut keys: Vec<&str> = json
+            .as_object()
+            .expect("an object")
+            .keys()
+            .map(String::as_str)
+            .collect();
+        let mut expected = [
+            "scenes",
+            "reconstruction_nats",
+            "kl_nats",
+            "location_nats",
+            "elbo",
+            "mse",
+            "count_accuracy",
+            "count_accuracy_sem",
+            "count_confusion",
+            "ari_foreground",
+            "ari_foreground_sem",
+            "ami_foreground",
+            "scenes_with_objects_2plus",
+            "ari_all",
+            "miou",
+            "f1",
+            "entities_per_scene",
+        ];
+        // Whether a JSON object keeps the order of its keys depends on the features of serde_json.
+        keys.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(keys, expected);
+        assert!(json["f1"].is_null());
+        assert_eq!(json["count_confusion"][2], serde_json::json!([0, 1, 1]));
+    }
+
+    #[test]
+    fn it_survives_json() {
+        let json = serde_json::to_string(&report()).expect("a plain structure");
+        assert_eq!(
+            serde_json::from_str::<Report>(&json).expect("its own"),
+            report()
+        );
+    }
+}

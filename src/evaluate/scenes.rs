@@ -1,0 +1,182 @@
+//! A model over many scenes: every loss and score, in constant memory.
+
+use super::accumulator::{Accumulator, SceneOutcome};
+use super::log_factorials::LogFactorials;
+use super::presence::presence;
+use super::report::Report;
+use super::segmentation::{BACKGROUND, Masks, SegmentationScores};
+use super::{CountTooLarge, SegmentationError};
+use crate::model::{Inference, Model, Selection};
+use crate::random;
+use candle_core::{DType, Device, Tensor};
+
+/// What a scene's image and truth must offer to be evaluated.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Example {
+    /// (H, W, C), in [0, 1] after dividing by 255.
+    pub image: Vec<f32>,
+    /// How many objects there are, if that is known.
+    pub count: Option<usize>,
+    /// (H, W): which object each pixel shows, 255 for none; if that is known.
+    pub masks: Option<Vec<u8>>,
+}
+
+/// Why an evaluation failed.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluationError {
+    /// A count beyond what a report can hold.
+    #[error(transparent)]
+    Count(#[from] CountTooLarge),
+    /// Masks that do not fit the model's images.
+    #[error(transparent)]
+    Segmentation(#[from] SegmentationError),
+    /// From candle.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+/// What a model makes of a batch of images, at the posterior means.
+#[derive(Clone, Debug)]
+pub struct Decomposition {
+    /// The forward pass.
+    pub inference: Inference,
+    /// KL of every candidate: B lists of N.
+    pub kl_map: Vec<Vec<f32>>,
+    /// Which entities are there: B lists of K.
+    pub present: Vec<Vec<bool>>,
+    /// Index of the present entity that is strongest at each pixel, 255 if none reaches one half: B lists of H·W.
+    pub masks: Vec<Vec<u8>>,
+    /// The same without the background: 255 only where no entity is present at all.
+    pub foreground: Vec<Vec<u8>>,
+}
+
+impl Decomposition {
+    /// Takes images (B, H, W, C) apart.
+    pub fn of(model: &Model, images: &Tensor, selection: &Selection) -> candle_core::Result<Self> {
+        let inference = model.forward(images, selection, None)?;
+        let present = presence(model, &inference, images)?;
+        let strengths = model.compositor().strengths(&inference.components)?; // (B, K, H, W)
+        let strengths = strengths.flatten_from(2)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
+        let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present));
+        let (masks, foreground) = pairs.unzip();
+        Ok(Self { kl_map: inference.candidates.kl_map()?, inference, present, masks, foreground })
+    }
+}
+
+/// For every pixel the strongest present entity: with the background where none reaches one half, and without.
+fn strongest(strengths: &[Vec<f32>], present: &[bool]) -> (Vec<u8>, Vec<u8>) {
+    let pixels = strengths.first().map_or(0, Vec::len);
+    let best = |i: usize| {
+        let there = (0..strengths.len()).filter(|k| present[*k]);
+        // Ties go to the lower index: `max_by` keeps the last, so the order is reversed.
+        there.rev().max_by(|a, b| strengths[*a][i].total_cmp(&strengths[*b][i]))
+    };
+    (0..pixels)
+        .map(|i| match best(i) {
+            Some(k) if strengths[k][i] >= 0.5 => (k as u8, k as u8),
+            Some(k) => (BACKGROUND, k as u8),
+            None => (BACKGROUND, BACKGROUND),
+        })
+        .unzip()
+}
+
+/// log C(n, k) in nats: what it costs to say which k of n cells are meant, all sets being equally likely.
+pub fn log_choose(n: usize, k: usize) -> f64 {
+    (1..=k.min(n)).map(|i| ((n - k + i) as f64 / i as f64).ln()).sum()
+}
+
+/// How scenes are evaluated.
+#[derive(Clone, Copy, Debug)]
+pub struct Evaluation {
+    /// How entities are selected.
+    pub selection: Selection,
+    /// Scenes in a forward pass.
+    pub batch: usize,
+    /// Seed of the posterior noise in the ELBO: one sample for each scene.
+    pub seed: u64,
+}
+
+impl Evaluation {
+    /// Runs the model over the scenes and reports losses and scores.
+    ///
+    /// The ELBO's reconstruction term is a one-sample estimate; counts, masks and `mse` are taken at the posterior means.
+    pub fn report<E: From<EvaluationError>>(
+        &self,
+        model: &Model,
+        scenes: impl IntoIterator<Item = Result<Example, E>>,
+        device: &Device,
+    ) -> Result<Report, E> {
+        let mut state = State { accumulator: Accumulator::default(), factorials: LogFactorials::default(), batches: 0 };
+        let mut batch = Vec::with_capacity(self.batch);
+        for scene in scenes {
+            batch.push(scene?);
+            if batch.len() == self.batch {
+                self.add(&mut state, model, &batch, device)?;
+                batch.clear();
+            }
+        }
+        if !batch.is_empty() {
+            self.add(&mut state, model, &batch, device)?;
+        }
+        Ok(state.accumulator.finish())
+    }
+
+    fn add(&self, state: &mut State, model: &Model, batch: &[Example], device: &Device) -> Result<(), EvaluationError> {
+        let images = stack(model, batch, device)?;
+        let decomposition = Decomposition::of(model, &images, &self.selection)?;
+        let inference = &decomposition.inference;
+        let reconstruction = self.sampled_log_prob(state, model, inference, &images)?;
+        let kl = inference.entities.kl()?.sum(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let error = (inference.reconstruction()? - &images)?.sqr()?.flatten_from(1)?.mean(1)?;
+        let error = error.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let (rows, columns) = model.grid();
+        let located = if model.is_placed() { log_choose(rows * columns, self.selection.entities) } else { 0.0 };
+        for (i, scene) in batch.iter().enumerate() {
+            let score = |truth: &Vec<u8>| {
+                let (predicted, foreground) = (&decomposition.masks[i], &decomposition.foreground[i]);
+                SegmentationScores::of(Masks { truth, predicted, foreground }, &mut state.factorials)
+            };
+            state.accumulator.add(SceneOutcome {
+                reconstruction_nats: -f64::from(reconstruction[i]),
+                kl_nats: kl[i],
+                location_nats: located,
+                squared_error: error[i],
+                truth_count: scene.count,
+                predicted_count: decomposition.present[i].iter().filter(|p| **p).count(),
+                segmentation: scene.masks.as_ref().map(score).transpose()?,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// log p(x|z) for one sample z of each entity.
+    fn sampled_log_prob(
+        &self,
+        state: &mut State,
+        model: &Model,
+        inference: &Inference,
+        images: &Tensor,
+    ) -> candle_core::Result<Vec<f32>> {
+        let mut noise = vec![0f32; inference.z.elem_count()];
+        random::normals(&mut random::stream(self.seed, "evaluation noise", state.batches), &mut noise);
+        state.batches += 1;
+        let noise = Tensor::from_vec(noise, inference.z.shape(), images.device())?;
+        let components = model.decode(&inference.entities.sample(Some(&noise))?, &inference.cells)?;
+        let logits = model.compositor().compose(&components)?;
+        model.likelihood().log_prob(&logits, images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1()
+    }
+}
+
+/// What grows with the scenes: sums only.
+struct State {
+    accumulator: Accumulator,
+    factorials: LogFactorials,
+    batches: u64,
+}
+
+/// Images as one tensor (B, H, W, C).
+fn stack(model: &Model, batch: &[Example], device: &Device) -> candle_core::Result<Tensor> {
+    let image = model.image();
+    let pixels: Vec<f32> = batch.iter().flat_map(|scene| scene.image.iter().copied()).collect();
+    Tensor::from_vec(pixels, (batch.len(), image.height, image.width, image.channels), device)
+}

@@ -1,0 +1,257 @@
+//! Files that are never seen half-written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Why a file could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The path has no file name to write to.
+    #[error("`{}` does not name a file: give a path that ends in a file name", path.display())]
+    Unnamed {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} `{}`: {cause}; {}", path.display(), advice(cause))]
+    Refused {
+        /// What was attempted, as a verb.
+        action: &'static str,
+        /// The file or folder it was attempted on.
+        path: PathBuf,
+        /// The refusal. Part of the message, and thus not reported again as the error's source.
+        cause: io::Error,
+    },
+}
+
+impl FileError {
+    /// For `map_err`: the refusal of `action` on `path`.
+    pub fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        move |cause| Self::Refused {
+            action,
+            path: path.into(),
+            cause,
+        }
+    }
+}
+
+/// What to do about a refusal.
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::NotFound => "check the path and that its folder exists",
+        io::ErrorKind::AlreadyExists => "move it away or choose another name",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "give yourself the permission or choose another place"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space",
+        _ => "check the disk and the path",
+    }
+}
+
+/// Replaces the file at `path` by what `fill` writes, all of it or nothing.
+///
+/// The content goes to a temporary file in the same folder, is brought to the disk, and takes the
+/// name `path` in one step, so that neither a reader nor a crash ever meets a part of it. When
+/// anything fails up to that step, the file that was at `path` is still there and the temporary one
+/// is removed; after it, all that can still fail is to make the new name survive a power failure.
+///
+/// A symbolic link at `path` is itself replaced, not what it points to.
+///
+/// # Errors
+///
+/// `path` names no file, `fill` fails, or the operating system refuses a step.
+pub fn write_atomic(
+    path: &Path,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), FileError> {
+    let (temporary, file) = Temporary::beside(path)?;
+    let mut buffered = BufWriter::new(file);
+    fill(&mut buffered)
+        .and_then(|()| {
+            buffered
+                .into_inner()
+                .map_err(io::IntoInnerError::into_error)
+        })
+        .and_then(|file| file.sync_all())
+        .map_err(FileError::refused("write", path))?;
+    temporary.rename(path)
+}
+
+/// Replaces the file at `path` by `bytes`, as [`write_atomic`] does.
+///
+/// # Errors
+///
+/// `path` names no file, or the operating system refuses a step.
+pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    write_atomic(path, |out| out.write_all(bytes))
+}
+
+/// A file that is removed unless it is renamed.
+struct Temporary {
+    path: PathBuf,
+}
+
+impl Temporary {
+    /// A new file in the folder of `path`: only there is a rename one step on every file system.
+    fn beside(path: &Path) -> Result<(Self, File), FileError> {
+        // Two writers of one path must not share a temporary file, within a process or across.
+        static SERIAL: AtomicU64 = AtomicU64::new(0);
+
+        let name = path
+            .file_name()
+            .ok_or_else(|| FileError::Unnamed { path: path.into() })?;
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let mut hidden = std::ffi::OsString::from(".");
+        hidden.push(name);
+        hidden.push(format!(".{}-{serial}.tmp", process::id()));
+        let temporary = path.with_file_name(hidden);
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&temporary)
+            .map_err(FileError::refused("create", &temporary))?;
+        Ok((Self { path: temporary }, file))
+    }
+
+    /// Gives the file its final name, for good.
+    fn rename(self, path: &Path) -> Result<(), FileError> {
+        fs::rename(&self.path, path).map_err(FileError::refused("replace", path))?;
+        // The old name is gone: there is nothing left to remove.
+        std::mem::forget(self);
+        sync_folder(path)
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // The error on the way out says more than a failure to clean up after it would.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Brings the names in the folder of `path` to the disk; until then a crash may undo a rename.
+#[cfg(unix)]
+fn sync_folder(path: &Path) -> Result<(), FileError> {
+    let folder = match path.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(FileError::refused("bring to disk the folder", folder))
+}
+
+/// Only Unix lets a program open a folder to bring it to the disk.
+#[cfg(not(unix))]
+fn sync_folder(_: &Path) -> Result<(), FileError> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .expect("the folder is there")
+            .map(|entry| {
+                entry
+                    .expect("readable")
+                    .file_name()
+                    .into_string()
+                    .expect("UTF-8")
+            })
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_is_created_and_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("weights.bin");
+        write_bytes_atomic(&path, b"a longer first content").expect("a new file");
+        write_atomic(&path, |out| {
+            out.write_all(b"sec")?;
+            out.write_all(b"ond")
+        })
+        .expect("a replaced file");
+        assert_eq!(fs::read(&path).expect("readable"), b"second");
+        assert_eq!(names(folder.path()), ["weights.bin"]);
+    }
+
+    #[test]
+    fn a_failure_half_way_keeps_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("weights.bin");
+        write_bytes_atomic(&path, b"old").expect("a new file");
+        let failed = write_atomic(&path, |out| {
+            out.write_all(&[0; 100_000])?;
+            Err(io::ErrorKind::StorageFull.into())
+        });
+        let message = failed.expect_err("the content failed").to_string();
+        assert!(
+            message.contains("weights.bin") && message.contains("free some space"),
+            "{message}"
+        );
+        assert_eq!(fs::read(&path).expect("readable"), b"old");
+        assert_eq!(names(folder.path()), ["weights.bin"]);
+    }
+
+    #[test]
+    fn a_panic_half_way_leaves_nothing_behind() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("weights.bin");
+        let panicked = std::panic::catch_unwind(|| write_atomic(&path, |_| panic!("on purpose")));
+        assert!(panicked.is_err());
+        assert!(names(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn the_content_is_invisible_until_it_is_whole() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("report.json");
+        write_atomic(&path, |out| {
+            out.write_all(&[b' '; 100_000])?;
+            assert!(!path.exists());
+            Ok(())
+        })
+        .expect("a new file");
+        assert_eq!(fs::metadata(&path).expect("there").len(), 100_000);
+    }
+
+    #[test]
+    fn a_folder_in_the_way_is_named_and_the_temporary_file_removed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("taken");
+        fs::create_dir_all(path.join("full")).expect("a folder in the way");
+        let message = write_bytes_atomic(&path, b"x")
+            .expect_err("a folder")
+            .to_string();
+        assert!(
+            message.starts_with("cannot replace `") && message.contains("taken"),
+            "{message}"
+        );
+        assert_eq!(names(folder.path()), ["taken"]);
+    }
+
+    #[test]
+    fn a_missing_folder_and_a_missing_name_say_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("absent").join("weights.bin");
+        let message = write_bytes_atomic(&path, b"x")
+            .expect_err("no folder")
+            .to_string();
+        assert!(
+            message.contains("check the path and that its folder exists"),
+            "{message}"
+        );
+        assert!(matches!(
+            write_bytes_atomic(Path::new("/"), b"x"),
+            Err(FileError::Unnamed { .. })
+        ));
+    }
+}

@@ -1,0 +1,101 @@
+//! Latents → components, by one decoder that all entities share.
+
+use super::encoder::centred;
+use super::selector::Cells;
+use crate::config::{DecoderConfig, DecoderTrunk, Latent, Placement};
+use crate::layers::{Activation, Extent, LayerSpec, Stack, place};
+use candle_core::{Module, Result, Tensor};
+use candle_nn::VarBuilder;
+
+/// The shared decoder and where it puts what it draws.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    stack: Stack,
+    /// What one decoded component covers; the whole image for a canvas.
+    patch: Extent,
+    placement: Placement,
+    coordinates: bool,
+    grid: (usize, usize),
+}
+
+impl Decoder {
+    /// `component` is the image's extent with as many channels as the compositor asks for.
+    pub fn new(
+        config: &DecoderConfig,
+        latent: &Latent,
+        component: Extent,
+        grid: (usize, usize),
+        vb: VarBuilder<'_>,
+    ) -> Result<Self> {
+        let patch = match config.placement {
+            Placement::Canvas => component,
+            Placement::Glimpse { patch } => Extent::new(patch, patch, component.channels),
+        };
+        let inputs = latent.dimensions() + if config.coordinates { 2 } else { 0 };
+        let stack = Stack::new(Extent::vector(inputs), &specs(&config.trunk, patch), vb)?;
+        Ok(Self { stack, patch, placement: config.placement, coordinates: config.coordinates, grid })
+    }
+
+    /// z (B, K, D) at `cells` → components (B, K, H, W, C') over the whole image, `nothing` where a component does not reach.
+    pub fn components(&self, z: &Tensor, cells: &Cells, image: (usize, usize), nothing: f64) -> Result<Tensor> {
+        let (b, k, d) = z.dims3()?;
+        let z = if self.coordinates { Tensor::cat(&[z, &self.cell_centres(cells, z)?], 2)? } else { z.clone() };
+        // Entities are folded into the batch: one decoder, shared weights.
+        let patches = self.stack.forward(&z.reshape((b * k, z.elem_count() / (b * k)))?)?; // (B·K, ≥P, ≥P, C')
+        let patches = patches.narrow(1, 0, self.patch.height)?.narrow(2, 0, self.patch.width)?;
+        let _ = d;
+        match self.placement {
+            Placement::Canvas => patches.reshape((b, k, self.patch.height, self.patch.width, self.patch.channels)),
+            Placement::Glimpse { patch } => {
+                let corners = cells.iter().flatten().map(|&cell| self.corner(cell, patch, image)).collect();
+                let placed = place(&patches.contiguous()?, corners, image, nothing)?; // (B·K, H, W, C')
+                placed.reshape((b, k, image.0, image.1, self.patch.channels))
+            }
+        }
+    }
+
+    /// Top-left corner, possibly outside the image, of a patch centred on a cell.
+    fn corner(&self, cell: usize, patch: usize, image: (usize, usize)) -> (isize, isize) {
+        let (rows, columns) = self.grid;
+        let along = |index: usize, cells: usize, side: usize| {
+            let cell = side.div_ceil(cells);
+            (2 * index * cell + cell) as isize / 2 - patch as isize / 2
+        };
+        (along(cell / columns, rows, image.0), along(cell % columns, columns, image.1))
+    }
+
+    /// (B, K, 2): y and x of each entity's cell in [−1, 1].
+    fn cell_centres(&self, cells: &Cells, like: &Tensor) -> Result<Tensor> {
+        let (rows, columns) = self.grid;
+        let centres = cells.iter().flatten().flat_map(|c| [centred(c / columns, rows), centred(c % columns, columns)]);
+        let k = cells.first().map_or(0, Vec::len);
+        Tensor::from_iter(centres, like.device())?.reshape((cells.len(), k, 2))?.to_dtype(like.dtype())
+    }
+}
+
+/// The layers that end in a patch of at least the wanted size.
+fn specs(trunk: &DecoderTrunk, patch: Extent) -> Vec<(LayerSpec, Activation)> {
+    let dense = |hidden: &[usize], activation| hidden.iter().map(|&n| (LayerSpec::Dense(n), activation)).collect::<Vec<_>>();
+    match trunk {
+        DecoderTrunk::Dense { hidden, activation } => {
+            let mut specs = dense(hidden, *activation);
+            specs.push((LayerSpec::Dense(patch.len()), Activation::Identity));
+            specs.push((LayerSpec::Reshape(patch), Activation::Identity));
+            specs
+        }
+        DecoderTrunk::Convolutional { hidden, base, layers, kernel, stride, activation } => {
+            let up = layers.iter().map(|layer| layer.stride).product::<usize>().max(1) * (*stride).max(1);
+            let small = Extent::new(patch.height.div_ceil(up), patch.width.div_ceil(up), *base);
+            let mut specs = dense(hidden, *activation);
+            specs.push((LayerSpec::Dense(small.len()), *activation));
+            specs.push((LayerSpec::Reshape(small), Activation::Identity));
+            for layer in layers {
+                let (channels, kernel, stride) = (layer.channels, layer.kernel, layer.stride);
+                specs.push((LayerSpec::Upconvolution { channels, kernel, stride }, *activation));
+            }
+            let pixels = LayerSpec::Upconvolution { channels: patch.channels, kernel: *kernel, stride: *stride };
+            specs.push((pixels, Activation::Identity));
+            specs
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! q(z|x): what the encoder says of each candidate, and what is kept of it.
+
+use crate::config::Latent;
+use candle_core::{D, DType, Device, Result, Tensor};
+
+/// Log-variances are kept in [−`LOG_VAR_LIMIT`, `LOG_VAR_LIMIT`]: deviations between 0.7 % and 150 of the prior's, so that no
+/// step of the optimiser can overflow the KL.
+pub const LOG_VAR_LIMIT: f64 = 10.0;
+
+/// Independent posteriors: (B, N, D) for candidates, (B, K, D) for entities.
+#[derive(Clone, Debug)]
+pub struct Posterior {
+    /// Everything the encoder emits per posterior, (B, N, D) or (B, N, 2D).
+    parameters: Tensor,
+    latent: Latent,
+}
+
+impl Posterior {
+    pub(super) fn new(parameters: Tensor, latent: &Latent) -> Result<Self> {
+        Ok(Self { parameters, latent: latent.clone() })
+    }
+
+    /// (B, N): images and posteriors of each.
+    pub fn dims2(&self) -> Result<(usize, usize)> {
+        let (b, n, _) = self.parameters.dims3()?;
+        Ok((b, n))
+    }
+
+    /// μ, or the code itself of a deterministic latent: (B, N, D).
+    pub fn mean(&self) -> Result<Tensor> {
+        match &self.latent {
+            Latent::Point { activation, .. } => activation.apply(&self.parameters),
+            Latent::Gaussian { dimensions, .. } => self.parameters.narrow(D::Minus1, 0, *dimensions),
+        }
+    }
+
+    /// log σ², (B, N, D); `None` for a deterministic latent.
+    pub fn log_var(&self) -> Result<Option<Tensor>> {
+        match &self.latent {
+            Latent::Point { .. } => Ok(None),
+            Latent::Gaussian { dimensions, .. } => {
+                let log_var = self.parameters.narrow(D::Minus1, *dimensions, *dimensions)?;
+                log_var.clamp(-LOG_VAR_LIMIT, LOG_VAR_LIMIT).map(Some)
+            }
+        }
+    }
+
+    /// KL(q ‖ N(0, I)) = ½ Σ (σ² + μ² − log σ² − 1) in nats, (B, N) (Kingma & Welling 2014, appendix B).
+    /// 0 for a deterministic latent, which has no prior.
+    pub fn kl(&self) -> Result<Tensor> {
+        let mean = self.mean()?;
+        match self.log_var()? {
+            None => mean.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.zeros_like(),
+            Some(log_var) => {
+                let terms = ((log_var.exp()? + mean.sqr()?)? - log_var)?;
+                (terms.sum(D::Minus1)? - mean.dim(D::Minus1)? as f64)? * 0.5
+            }
+        }
+    }
+
+    /// z = μ + σ ⊙ ε, (B, N, D): the reparametrised sample for standard normal `noise`, or the mean without noise.
+    pub fn sample(&self, noise: Option<&Tensor>) -> Result<Tensor> {
+        match (self.log_var()?, noise) {
+            (Some(log_var), Some(noise)) => self.mean()? + ((log_var * 0.5)?.exp()? * noise)?,
+            _ => self.mean(),
+        }
+    }
+
+    /// The posteriors at `cells` (K of each image); the indices carry no gradient.
+    pub fn gather(&self, cells: &[Vec<usize>]) -> Result<Self> {
+        let (b, n, numbers) = self.parameters.dims3()?;
+        let k = cells.first().map_or(0, Vec::len);
+        let rows = cells.iter().enumerate().flat_map(|(i, cells)| cells.iter().map(move |c| (i * n + c) as u32));
+        let rows = Tensor::from_iter(rows, self.parameters.device())?;
+        let kept = self.parameters.reshape((b * n, numbers))?.index_select(&rows, 0)?;
+        Self::new(kept.reshape((b, k, numbers))?, &self.latent)
+    }
+
+    /// The same posteriors outside the graph: what is done with them costs no backward pass.
+    pub fn detach(&self) -> Self {
+        Self { parameters: self.parameters.detach(), latent: self.latent.clone() }
+    }
+
+    /// KL of each posterior on the host, image after image.
+    pub fn kl_map(&self) -> Result<Vec<Vec<f32>>> {
+        self.detach().kl()?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2()
+    }
+}

@@ -1,0 +1,83 @@
+//! Candidates → the K that are kept: top-K with a suppression radius.
+
+use super::posterior::Posterior;
+use crate::config::Rank;
+use crate::random;
+use candle_core::{DType, Device, Result, Tensor};
+use rand::Rng;
+
+/// How the K entities are chosen, at one moment of training or in use.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Selection {
+    /// What candidates are ranked by.
+    pub rank_by: Rank,
+    /// K.
+    pub entities: usize,
+    /// Suppression radius in cells.
+    pub radius: usize,
+    /// For [`Rank::Random`] alone.
+    pub seed: u64,
+}
+
+/// Cells (as n = row · columns + column) of the kept candidates: for each image K different ones, best first.
+pub type Cells = Vec<Vec<usize>>;
+
+impl Selection {
+    /// Ranks the candidates of every image and keeps K.
+    pub fn select(&self, candidates: &Posterior, images: &Tensor, grid: (usize, usize)) -> Result<Cells> {
+        let scores = match self.rank_by {
+            Rank::Kl => candidates.kl_map()?,
+            Rank::Brightness => brightness(images, grid)?,
+            Rank::Random => {
+                let (b, n) = candidates.dims2()?;
+                let scores = |i| {
+                    let mut rng = random::stream(self.seed, "random selection", i as u64);
+                    (0..n).map(|_| rng.random()).collect()
+                };
+                (0..b).map(scores).collect()
+            }
+        };
+        Ok(scores.iter().map(|scores| top_k(scores, self.entities, self.radius, grid)).collect())
+    }
+}
+
+/// The `k` best-scored cells, none within `radius` of a better one. Where suppression leaves fewer than k, the best of the
+/// suppressed ones fill up, so that there always are k. Ties go to the lower index; NaN counts as the lowest score.
+pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usize)) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    let score = |i: usize| if scores[i].is_nan() { f32::NEG_INFINITY } else { scores[i] };
+    order.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
+    let mut kept: Vec<usize> = Vec::with_capacity(k);
+    let mut suppressed = Vec::new();
+    for cell in order {
+        if kept.len() == k {
+            break;
+        }
+        let (y, x) = (cell / columns, cell % columns);
+        let near = |&other: &usize| y.abs_diff(other / columns).max(x.abs_diff(other % columns)) <= radius;
+        // A cell is at distance 0 of itself only, so radius 0 suppresses nothing.
+        if kept.iter().any(near) {
+            suppressed.push(cell);
+        } else {
+            kept.push(cell);
+        }
+    }
+    let missing = k.saturating_sub(kept.len());
+    kept.extend(suppressed.into_iter().take(missing));
+    kept
+}
+
+/// Mean intensity of each cell of each image.
+fn brightness(images: &Tensor, (rows, columns): (usize, usize)) -> Result<Vec<Vec<f32>>> {
+    let (b, h, w, c) = images.dims4()?;
+    let pixels = images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+    let (cell_h, cell_w) = (h.div_ceil(rows), w.div_ceil(columns));
+    let mut scores = vec![vec![0.0; rows * columns]; b];
+    for (image, scores) in pixels.chunks_exact(h * w * c).zip(&mut scores) {
+        for (i, pixel) in image.chunks_exact(c).enumerate() {
+            let cell = i / w / cell_h * columns + i % w / cell_w;
+            scores[cell] += pixel.iter().sum::<f32>() / (cell_h * cell_w * c) as f32;
+        }
+    }
+    Ok(scores)
+}
