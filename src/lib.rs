@@ -1,9 +1,11 @@
 pub mod config;
 pub mod evaluate;
 pub mod files;
+pub mod generate;
 pub mod layers;
 pub mod model;
 pub mod picture;
 pub mod random;
+pub mod run;
 pub mod scene;
 pub mod train;

@@ -137,14 +137,19 @@ impl Config {
         file: Option<(&str, &str)>,
         settings: &[String],
     ) -> Result<Self, ConfigError> {
-        let mut layers = overrides::Layers::over(&preset.config());
-        if let Some((origin, text)) = file {
-            layers.file(origin, text)?;
-        }
-        for setting in settings {
-            layers.setting(setting)?;
-        }
-        layers.resolve()
+        let over = |base: &Config| -> Result<Self, ConfigError> {
+            let mut layers = overrides::Layers::over(base);
+            if let Some((origin, text)) = file {
+                layers.file(origin, text)?;
+            }
+            for setting in settings {
+                layers.setting(setting)?;
+            }
+            layers.resolve()
+        };
+        // The scenes that are asked for decide what the preset's other values are.
+        let scenes = over(&preset.config())?.data.scenes;
+        over(&preset.config_for(&scenes))
     }
 
     /// A saved, complete configuration.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::layers::Activation;
+use crate::scene::Recipe;
 
 /// A named configuration to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl Preset {
         }
     }
 
-    /// The configuration.
+    /// The configuration, on the scenes that the preset is made for.
     pub fn config(self) -> Config {
         match self {
             Self::Autoencoder => single_digit(Latent::Point { dimensions: 32, activation: Activation::Relu }, vec![]),
@@ -38,6 +39,24 @@ impl Preset {
             Self::BetaVae => single_digit(Latent::Gaussian { dimensions: 2, beta: 2.0.into() }, vec![256]),
             Self::MultiEntity => multi_entity(),
         }
+    }
+
+    /// The configuration with what other scenes need: only the default recipe is without end, and no more entities are kept
+    /// than a recipe has objects.
+    pub fn config_for(self, scenes: &str) -> Config {
+        let mut config = self.config();
+        if scenes != config.data.scenes {
+            config.data = data(scenes, false);
+            if self == Self::MultiEntity {
+                config.model.entities = match scenes.parse() {
+                    Ok(Recipe::Single) => 1,
+                    Ok(Recipe::Air) => 3,
+                    Ok(Recipe::Survey) => 6,
+                    _ => config.model.entities,
+                };
+            }
+        }
+        config
     }
 }
 

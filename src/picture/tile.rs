@@ -121,6 +121,11 @@ impl Tile {
         }
     }
 
+    /// The picture itself, one pixel for each value.
+    pub fn into_picture(self) -> RgbImage {
+        self.picture
+    }
+
     /// The picture as this tile shows it.
     pub(super) fn shown_picture(&self) -> Cow<'_, RgbImage> {
         if !self.dimmed {

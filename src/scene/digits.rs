@@ -88,6 +88,13 @@ impl DigitSet {
         Ok(Self { train, test })
     }
 
+    /// Digits from memory: for each part the images (28×28 bytes each, one after the other) and their labels.
+    pub fn from_bytes(train: (Vec<u8>, Vec<u8>), test: (Vec<u8>, Vec<u8>)) -> Result<Self, DigitsError> {
+        let train = Part::checked("train", train.0, train.1, 2)?;
+        let test = Part::checked("t10k", test.0, test.1, 1)?;
+        Ok(Self { train, test })
+    }
+
     /// The digits that scenes of `split` may show.
     pub fn of(&self, split: Split) -> Digits<'_> {
         let kept = (self.train.labels.len() / VALIDATION_DIVISOR).max(1);
@@ -111,6 +118,10 @@ impl Part {
     fn from_dir(folder: &Path, name: &'static str, least: usize) -> Result<Self, DigitsError> {
         let images = read_file(folder, &format!("{name}-images"), "idx3-ubyte", &[DIGIT_SIDE; 2])?;
         let labels = read_file(folder, &format!("{name}-labels"), "idx1-ubyte", &[])?;
+        Self::checked(name, images, labels, least)
+    }
+
+    fn checked(name: &'static str, images: Vec<u8>, labels: Vec<u8>, least: usize) -> Result<Self, DigitsError> {
         let count = images.len() / DIGIT_PIXELS;
         if labels.len() != count {
             return Err(DigitsError::Mismatch { name, images: count, labels: labels.len() });

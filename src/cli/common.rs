@@ -1,0 +1,141 @@
+//! What several verbs share: devices, threads, loading runs, printing.
+
+use super::usage;
+use anyhow::Context;
+use candle_core::{Device, Tensor};
+use multi_entity_vae::config::SelectorConfig;
+use multi_entity_vae::evaluate::Example;
+use multi_entity_vae::layers::Extent;
+use multi_entity_vae::model::Selection;
+use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
+use multi_entity_vae::scene::Split;
+use std::io::Write;
+use std::path::Path;
+
+/// `auto`, `cpu` or `cuda:N`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceChoice {
+    Auto,
+    Cpu,
+    Cuda(usize),
+}
+
+impl std::str::FromStr for DeviceChoice {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            None if text == "cpu" => Ok(Self::Cpu),
+            None if text == "cuda" => Ok(Self::Cuda(0)),
+            Some(("cuda", number)) if number.parse::<usize>().is_ok() => Ok(Self::Cuda(number.parse().unwrap_or(0))),
+            _ => Err("expected auto, cpu or cuda:N".into()),
+        }
+    }
+}
+
+impl DeviceChoice {
+    /// The device, or why there is none.
+    pub fn open(self) -> anyhow::Result<Device> {
+        match self {
+            Self::Cpu => Ok(Device::Cpu),
+            Self::Cuda(number) => cuda(number).map_err(|e| anyhow::anyhow!("no CUDA device {number}: {e}; --device cpu works everywhere")),
+            Self::Auto => Ok(cuda(0).unwrap_or(Device::Cpu)),
+        }
+    }
+}
+
+/// A CUDA device, without candle's panic where no driver is installed.
+fn cuda(number: usize) -> Result<Device, String> {
+    if !cfg!(feature = "cuda") {
+        return Err("this program was built without the `cuda` feature".into());
+    }
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
+    let device = std::panic::catch_unwind(|| Device::new_cuda(number));
+    std::panic::set_hook(hook);
+    match device {
+        Ok(Ok(device)) => Ok(device),
+        Ok(Err(e)) => Err(e.to_string()),
+        Err(_) => Err("no NVIDIA driver answers".into()),
+    }
+}
+
+/// Limits the number of threads; results do not depend on it.
+pub fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
+    let Some(threads) = threads else { return Ok(()) };
+    if threads == 0 || threads > 1024 {
+        return Err(usage("--threads must be between 1 and 1024"));
+    }
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("could not start the threads")
+}
+
+/// A trained run: its folder and its best model.
+pub fn load_run(path: &Path, device: &Device) -> anyhow::Result<(RunFolder, LoadedRun)> {
+    let folder = RunFolder::open(path)?;
+    let checkpoint = Checkpoint::load(&folder.checkpoint()?)?;
+    Ok((folder, LoadedRun::from_checkpoint(&checkpoint, device)?))
+}
+
+/// How a trained model selects: as at the end of its training, with another K if that is wanted.
+pub fn selection(run: &LoadedRun, entities: Option<usize>, seed: u64) -> anyhow::Result<Selection> {
+    let mut model = run.config.model.clone();
+    model.entities = entities.unwrap_or(model.entities);
+    model.validate(run.image()).map_err(|e| match entities {
+        Some(_) => usage(format!("--entities: {e}")),
+        None => e.into(),
+    })?;
+    Ok(final_selection(&model.selector, model.entities, seed))
+}
+
+/// The selector as it is at the end of training.
+pub fn final_selection(selector: &SelectorConfig, entities: usize, seed: u64) -> Selection {
+    Selection { rank_by: selector.rank_by, entities, radius: selector.radius.last().round() as usize, seed }
+}
+
+/// Scenes to look at with a trained run: its own kind, or what `--scenes` names. They must have the model's extent.
+pub fn scenes_for(run: &LoadedRun, scenes: Option<&str>, split: Split, seed: u64) -> anyhow::Result<ScenesOf> {
+    let mut data = run.config.data.clone();
+    if let Some(scenes) = scenes {
+        data.scenes = scenes.to_string();
+    }
+    let scenes = ScenesOf::open(&data, open_digits(&data.digits)?, split, seed)?;
+    if scenes.image() != run.image() {
+        anyhow::bail!(
+            "the scenes of {} are {}, this run's model reads {}; choose other --scenes",
+            data.scenes,
+            scenes.image(),
+            run.image()
+        );
+    }
+    Ok(scenes)
+}
+
+/// `--split`.
+pub fn parse_split(text: &str) -> Result<Split, String> {
+    text.parse().map_err(|e: multi_entity_vae::scene::UnknownSplit| e.to_string())
+}
+
+/// Images of some examples as one tensor (B, H, W, C).
+pub fn stack(examples: &[Example], image: Extent, device: &Device) -> candle_core::Result<Tensor> {
+    let pixels: Vec<f32> = examples.iter().flat_map(|e| e.image.iter().copied()).collect();
+    Tensor::from_vec(pixels, (examples.len(), image.height, image.width, image.channels), device)
+}
+
+/// Writes JSON to a file, or to standard output for `-`.
+pub fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    if path == Path::new("-") {
+        return print_all(text.as_bytes());
+    }
+    Ok(multi_entity_vae::files::write_bytes_atomic(path, text.as_bytes())?)
+}
+
+/// Standard output as a whole; a reader that went away early (`| head`) is no failure.
+pub fn print_all(bytes: &[u8]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,160 @@
+//! `mevae decompose`: pictures or scenes in, entities out.
+
+use super::common::{self, DeviceChoice};
+use super::{pictures, usage};
+use multi_entity_vae::evaluate::{Decomposition, Example};
+use multi_entity_vae::picture::input::read_fitted;
+use multi_entity_vae::picture::save_png;
+use multi_entity_vae::picture::tile::Tile;
+use multi_entity_vae::run::LoadedRun;
+use multi_entity_vae::scene::Split;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of a trained run
+    run: PathBuf,
+    /// Pictures (PNG, JPEG, GIF, BMP, WebP, TIFF, …); scaled to fit and padded, dark ink on a light page is inverted
+    images: Vec<PathBuf>,
+    /// Scenes of a recipe or .npz file instead of pictures
+    #[arg(long, conflicts_with = "images")]
+    scenes: Option<String>,
+    /// How many of --scenes
+    #[arg(long, default_value_t = 6, requires = "scenes", value_parser = clap::value_parser!(u64).range(1..=64))]
+    count: u64,
+    /// Split of --scenes
+    #[arg(long, default_value = "test", requires = "scenes", value_parser = common::parse_split)]
+    split: Split,
+    /// Seed of --scenes
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Keep this many entities instead of the run's own K
+    #[arg(long)]
+    entities: Option<usize>,
+    /// Folder for the sheet, the entities and entities.json
+    #[arg(long)]
+    out: PathBuf,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// A line of entities.json.
+#[derive(Serialize)]
+struct EntityRecord {
+    input: String,
+    entity: usize,
+    /// (row, column) of the entity's cell.
+    cell: (usize, usize),
+    /// x0, y0, x1, y1 of the pixels that it wins, half-open; null if it wins none.
+    #[serde(rename = "box")]
+    bounds: Option<[usize; 4]>,
+    kl_nats: f32,
+    present: bool,
+    /// The posterior mean.
+    z: Vec<f32>,
+    /// Its own picture.
+    file: String,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.images.is_empty() && args.scenes.is_none() {
+        return Err(usage("give at least one picture, or --scenes with a recipe or .npz file"));
+    }
+    let device = args.device.open()?;
+    let (_, run) = common::load_run(&args.run, &device)?;
+    let selection = common::selection(&run, args.entities, args.seed)?;
+    let inputs = inputs(&args, &run)?;
+    std::fs::create_dir_all(&args.out).map_err(multi_entity_vae::files::FileError::refused("create", &args.out))?;
+
+    let examples: Vec<Example> = inputs.iter().map(|(_, example)| example.clone()).collect();
+    let sheet = pictures::decomposition_sheet(&run, &examples, selection, &device)?;
+    save_png(&sheet, &args.out.join("decomposition.png"))?;
+
+    let images = common::stack(&examples, run.image(), &device)?;
+    let decomposition = Decomposition::of(&run.model, &images, &selection)?;
+    let records = save_entities(&args.out, &run, &inputs, &decomposition)?;
+    common::write_json(&args.out.join("entities.json"), &records)?;
+    for (name, i) in inputs.iter().map(|(name, _)| name).zip(0..) {
+        let present = decomposition.present[i].iter().filter(|p| **p).count();
+        println!("{name}: {present} of {} entities present", decomposition.present[i].len());
+    }
+    println!("{} and entities.json beside it", args.out.join("decomposition.png").display());
+    Ok(())
+}
+
+/// What is to be taken apart, by name.
+fn inputs(args: &Args, run: &LoadedRun) -> anyhow::Result<Vec<(String, Example)>> {
+    if let Some(scenes) = &args.scenes {
+        let source = common::scenes_for(run, Some(scenes), args.split, args.seed)?;
+        let examples = source.examples(args.count).collect::<Result<Vec<_>, _>>()?;
+        return Ok(examples.into_iter().enumerate().map(|(i, e)| (format!("scene-{i:03}"), e)).collect());
+    }
+    let mut inputs: Vec<(String, Example)> = Vec::new();
+    for path in &args.images {
+        let fitted = read_fitted(path, pictures::shape(run.image()))?;
+        for note in &fitted.notes {
+            eprintln!("{}: {note}", path.display());
+        }
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        // Pictures of the same name from different folders must not overwrite each other's entities.
+        let taken = inputs.iter().filter(|(name, _)| *name == stem || name.starts_with(&format!("{stem}~"))).count();
+        let name = if taken == 0 { stem } else { format!("{stem}~{}", taken + 1) };
+        inputs.push((name, Example { image: fitted.pixels, count: None, masks: None }));
+    }
+    Ok(inputs)
+}
+
+/// Each entity as its own PNG, and what is known of it.
+fn save_entities(
+    out: &Path,
+    run: &LoadedRun,
+    inputs: &[(String, Example)],
+    decomposition: &Decomposition,
+) -> anyhow::Result<Vec<EntityRecord>> {
+    let alone = pictures::alone(&run.model, decomposition)?;
+    let means = decomposition.inference.entities.mean()?.to_vec3::<f32>()?;
+    let (_, columns) = run.model.grid();
+    let shape = pictures::shape(run.image());
+    let mut records = Vec::new();
+    for (i, (name, _)) in inputs.iter().enumerate() {
+        for (k, &cell) in decomposition.inference.cells[i].iter().enumerate() {
+            let file = format!("{name}-entity-{}.png", k + 1);
+            save_png(&Tile::from_values(&alone[i][k], shape, "entity")?.into_picture(), &out.join(&file))?;
+            records.push(EntityRecord {
+                input: name.clone(),
+                entity: k + 1,
+                cell: (cell / columns, cell % columns),
+                bounds: bounds(&decomposition.masks[i], k as u8, run.image().width),
+                kl_nats: decomposition.kl_map[i][cell],
+                present: decomposition.present[i][k],
+                z: means[i][k].clone(),
+                file,
+            });
+        }
+    }
+    Ok(records)
+}
+
+/// The smallest box around a mask's pixels of one entity.
+fn bounds(mask: &[u8], entity: u8, width: usize) -> Option<[usize; 4]> {
+    let pixels = || mask.iter().enumerate().filter(|(_, m)| **m == entity).map(|(i, _)| (i % width, i / width));
+    let range = |values: Vec<usize>| Some((*values.iter().min()?, values.iter().max()? + 1));
+    let (x0, x1) = range(pixels().map(|p| p.0).collect())?;
+    let (y0, y1) = range(pixels().map(|p| p.1).collect())?;
+    Some([x0, y0, x1, y1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bounds;
+
+    #[test]
+    fn the_box_holds_exactly_the_entitys_pixels() {
+        let mask = [255, 0, 0, 255, 0, 1, 255, 255, 255];
+        assert_eq!(bounds(&mask, 0, 3), Some([1, 0, 3, 2]));
+        assert_eq!(bounds(&mask, 1, 3), Some([2, 1, 3, 2]));
+        assert_eq!(bounds(&mask, 2, 3), None);
+    }
+}

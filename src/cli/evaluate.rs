@@ -1,0 +1,88 @@
+//! `mevae evaluate`
+
+use super::common::{self, DeviceChoice};
+use multi_entity_vae::evaluate::{Evaluation, EvaluationError, Report};
+use multi_entity_vae::model::{Model, Selection};
+use multi_entity_vae::run::{DataError, ScenesOf};
+use multi_entity_vae::scene::Split;
+use std::path::PathBuf;
+
+/// Scenes in one forward pass of an evaluation.
+const BATCH: usize = 64;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of a trained run
+    run: PathBuf,
+    /// Recipe (digits, air, survey, single) or .npz file [default: the run's own]
+    #[arg(long)]
+    scenes: Option<String>,
+    /// train, validation, test or general
+    #[arg(long, default_value = "test", value_parser = common::parse_split)]
+    split: Split,
+    /// Number of scenes [default: the run's training.evaluation_scenes]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Keep this many entities instead of the run's own K
+    #[arg(long)]
+    entities: Option<usize>,
+    /// Seed of the scenes and of the posterior noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Also write the scores as JSON (- for standard output instead of the table)
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let device = args.device.open()?;
+    let (_, run) = common::load_run(&args.run, &device)?;
+    let selection = common::selection(&run, args.entities, args.seed)?;
+    let scenes = common::scenes_for(&run, args.scenes.as_deref(), args.split, args.seed)?;
+    let count = args.count.unwrap_or(run.config.training.evaluation_scenes);
+    let report = report(&run.model, &scenes, count, selection, args.seed, &device)?;
+    if args.json.as_deref() != Some(std::path::Path::new("-")) {
+        common::print_all(format!("{report}\n{}", missing_truth(&report)).as_bytes())?;
+    }
+    args.json.map_or(Ok(()), |path| common::write_json(&path, &report))
+}
+
+/// Grades a model on the first `count` scenes.
+pub fn report(
+    model: &Model,
+    scenes: &ScenesOf,
+    count: u64,
+    selection: Selection,
+    seed: u64,
+    device: &candle_core::Device,
+) -> Result<Report, Failure> {
+    let examples = scenes.examples(count).map(|example| Ok::<_, Failure>(example?));
+    Evaluation { selection, batch: BATCH, seed }.report(model, examples, device)
+}
+
+/// Scenes or scores.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Evaluation(#[from] EvaluationError),
+}
+
+/// What could not be scored for want of ground truth.
+fn missing_truth(report: &Report) -> String {
+    let mut missing = Vec::new();
+    if report.count_accuracy.is_none() {
+        missing.push("counts, so no count accuracy");
+    }
+    if report.ari_all.is_none() {
+        missing.push("masks, so no ARI, AMI, IoU and F1");
+    }
+    match missing.is_empty() {
+        true => String::new(),
+        false => format!("These scenes have no {}.\n", missing.join("; no ")),
+    }
+}

@@ -1,0 +1,69 @@
+//! `mevae generate`
+
+use super::common::{self, DeviceChoice, stack};
+use super::{pictures, usage};
+use multi_entity_vae::generate::{GenerateError, Generator};
+use multi_entity_vae::picture::samples::samples;
+use multi_entity_vae::picture::{Density, save_png};
+use multi_entity_vae::run::DataError;
+use multi_entity_vae::scene::Split;
+use std::path::PathBuf;
+
+/// Training scenes that a density is fitted to, where the prior is not what the model decodes.
+const FITTED_SCENES: u64 = 2000;
+const BATCH: usize = 64;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of a trained run
+    run: PathBuf,
+    /// Number of images
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    count: u64,
+    /// Seed
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// The PNG to write
+    #[arg(long)]
+    out: PathBuf,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// Scenes or the generator.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Data(#[from] DataError),
+    #[error(transparent)]
+    Generate(#[from] GenerateError),
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.out.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
+        return Err(usage("--out must be a .png file"));
+    }
+    let device = args.device.open()?;
+    let (_, run) = common::load_run(&args.run, &device)?;
+    let selection = common::selection(&run, None, run.config.training.seed)?;
+    let scenes = common::scenes_for(&run, None, Split::Train, run.config.training.seed)?;
+    let mut examples = scenes.examples(FITTED_SCENES);
+    let batches = std::iter::from_fn(|| {
+        let batch: Result<Vec<_>, _> = examples.by_ref().take(BATCH).collect();
+        match batch {
+            Ok(batch) if batch.is_empty() => None,
+            batch => Some(batch.map_err(Failure::from).and_then(|b| {
+                stack(&b, run.image(), &device).map_err(|e| GenerateError::from(e).into())
+            })),
+        }
+    });
+    let generator = Generator::new(&run.model, &run.config.model.latent, &selection, batches)?;
+    let images = generator.sample(&run.model, args.count as usize, args.seed, &device)?;
+    let title = generator.describe();
+    let columns = if run.image().width > 40 { 8 } else { 10 };
+    let sheet = samples(&title, pictures::shape(run.image()), &pictures::host(&images)?, columns, Density::Single)?;
+    save_png(&sheet, &args.out)?;
+    println!("{} images → {}: {title}", args.count, args.out.display());
+    Ok(())
+}

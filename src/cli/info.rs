@@ -1,0 +1,60 @@
+//! `mevae info`
+
+use super::common;
+use candle_core::Device;
+use multi_entity_vae::evaluate::Report;
+use std::path::PathBuf;
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folder of a run; without it the program describes itself
+    run: Option<PathBuf>,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let text = match args.run {
+        None => about(),
+        Some(path) => describe(&path)?,
+    };
+    common::print_all(text.as_bytes())
+}
+
+fn about() -> String {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let feature = |on: bool| if on { "yes" } else { "no" };
+    format!(
+        "mevae {}\n  CPU threads    {threads}\n  CUDA support   {}\n  hub downloads  {}\n  presets        autoencoder, vae, beta-vae, multi-entity\n  recipes        digits, air, survey, single\n",
+        env!("CARGO_PKG_VERSION"),
+        feature(cfg!(feature = "cuda")),
+        feature(cfg!(feature = "hub")),
+    )
+}
+
+fn describe(path: &std::path::Path) -> anyhow::Result<String> {
+    let (folder, run) = common::load_run(path, &Device::Cpu)?;
+    let (rows, columns) = run.model.grid();
+    let training = &run.config.training;
+    let mut text = format!(
+        "{}\n  step           {} of {}, {:.0} s of training\n  parameters     {}\n  images         {} ({}, digits: {})\n  candidates     {} in a {rows}×{columns} grid, {} kept, {} latent dimensions\n",
+        folder.path().display(),
+        run.progress.step,
+        training.steps,
+        run.progress.seconds,
+        run.parameters,
+        run.image(),
+        run.config.data.scenes,
+        run.config.data.digits,
+        rows * columns,
+        run.config.model.entities,
+        run.config.model.latent.dimensions(),
+    );
+    if let Some((nats, step)) = run.progress.best {
+        text += &format!("  best           −ELBO {nats:.2} nats in validation, at step {step}\n");
+    }
+    if let Ok(json) = std::fs::read_to_string(folder.file("evaluation.json")) {
+        let report: Report = serde_json::from_str(&json)?;
+        text += &format!("\nevaluation.json\n{report}\n");
+    }
+    text += &format!("\nconfig.toml\n{}", run.config.to_toml());
+    Ok(text)
+}

@@ -1,0 +1,83 @@
+//! The command line: parse → build → run → print, one file a verb.
+
+mod common;
+mod completions;
+mod decompose;
+mod evaluate;
+mod generate;
+mod info;
+mod interrupt;
+mod pictures;
+mod progress;
+mod scenes;
+mod session;
+mod train;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Multi-entity variational autoencoders: train them, grade them, and take scenes apart.
+#[derive(Debug, Parser)]
+#[command(name = "mevae", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Train a model (with no option: the multi-entity VAE on the built-in scenes) and evaluate it
+    Train(train::Args),
+    /// Grade a trained run on held-out scenes
+    Evaluate(evaluate::Args),
+    /// Take pictures or scenes apart into their entities
+    Decompose(decompose::Args),
+    /// Draw new scenes or images from a trained run
+    Generate(generate::Args),
+    /// Say what a run is, or (without one) what this program is
+    Info(info::Args),
+    /// Write scenes with their ground truth as a NumPy archive
+    Scenes(scenes::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// Wrong use, as opposed to failure: exit code 2 and a pointer to the help.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
+
+/// Ended by the user's Ctrl-C (or a SIGTERM), in good order.
+#[derive(Debug, thiserror::Error)]
+#[error("stopped")]
+struct Stopped;
+
+/// Wrong use, with this message.
+fn usage(message: impl std::fmt::Display) -> anyhow::Error {
+    Usage(message.to_string()).into()
+}
+
+pub fn main() -> ExitCode {
+    // clap prints its own errors and help, and exits with 2 and 0.
+    let done = match Cli::parse().command {
+        Command::Train(args) => train::run(args),
+        Command::Evaluate(args) => evaluate::run(args),
+        Command::Decompose(args) => decompose::run(args),
+        Command::Generate(args) => generate::run(args),
+        Command::Info(args) => info::run(args),
+        Command::Scenes(args) => scenes::run(args),
+        Command::Completions(args) => completions::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Stopped>() => ExitCode::from(130),
+        Err(error) if error.is::<Usage>() => {
+            eprintln!("error: {error}\n\nFor more information, try 'mevae --help'.");
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

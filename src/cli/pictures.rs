@@ -1,0 +1,140 @@
+//! The pictures of a run: what it makes of held-out scenes, and how training went.
+
+use super::common::stack;
+use super::session::Session;
+use candle_core::{DType, Device, Tensor};
+use multi_entity_vae::config::Latent;
+use multi_entity_vae::evaluate::{Decomposition, Example};
+use multi_entity_vae::files::write_bytes_atomic;
+use multi_entity_vae::layers::Extent;
+use multi_entity_vae::model::{Model, Selection};
+use multi_entity_vae::picture::curves::curves;
+use multi_entity_vae::picture::decomposition::{DecompositionRow, EntityTile, decomposition};
+use multi_entity_vae::picture::reconstruction::{COLUMNS, ImageRow, reconstruction};
+use multi_entity_vae::picture::{Density, Shape, save_png};
+use multi_entity_vae::run::{LoadedRun, ScenesOf};
+
+/// Rows of the decomposition sheet.
+const ROWS: u64 = 6;
+
+/// Draws everything; returns the files and what each shows.
+pub fn draw_all(
+    session: &Session<'_>,
+    run: &LoadedRun,
+    scenes: &ScenesOf,
+    selection: Selection,
+    device: &Device,
+) -> anyhow::Result<Vec<(&'static str, &'static str)>> {
+    let mut drawn = Vec::new();
+    let (rows, columns) = run.model.grid();
+    if rows * columns > 1 {
+        let examples = scenes.examples(ROWS).collect::<Result<Vec<_>, _>>()?;
+        let sheet = decomposition_sheet(run, &examples, selection, device)?;
+        save_png(&sheet, &session.folder.file("decomposition.png"))?;
+        drawn.push(("decomposition.png", "each scene taken apart into its entities"));
+    }
+    let examples = scenes.examples(COLUMNS as u64).collect::<Result<Vec<_>, _>>()?;
+    let sheet = reconstructions(run, &examples, selection, device)?;
+    save_png(&sheet, &session.folder.file("reconstructions.png"))?;
+    drawn.push(("reconstructions.png", "inputs above what the model makes of them"));
+    let (training, validation) = session.curves()?;
+    let svg = curves(&describe(run), &training, &validation);
+    write_bytes_atomic(&session.folder.file("curves.svg"), svg.as_bytes())?;
+    drawn.push(("curves.svg", "the loss's parts and the count accuracy over the steps"));
+    drawn.push(("evaluation.json", "the table above, for programs"));
+    Ok(drawn)
+}
+
+/// One line about a run, for titles.
+pub fn describe(run: &LoadedRun) -> String {
+    let model = &run.config.model;
+    let (rows, columns) = run.model.grid();
+    let beta = match &model.latent {
+        Latent::Point { .. } => "point latent".to_string(),
+        Latent::Gaussian { beta, .. } => format!("β = {} (both terms summed, in nats)", beta.last()),
+    };
+    match rows * columns {
+        1 => format!("{} latent dimensions, {beta}", model.latent.dimensions()),
+        n => format!("{} entities of {n} candidates, {beta}", model.entities),
+    }
+}
+
+/// Input, KL map, reconstruction, masks and entities of each example.
+pub fn decomposition_sheet(
+    run: &LoadedRun,
+    examples: &[Example],
+    selection: Selection,
+    device: &Device,
+) -> anyhow::Result<image::RgbImage> {
+    let images = stack(examples, run.image(), device)?;
+    let parts = Decomposition::of(&run.model, &images, &selection)?;
+    let rows = decomposition_rows(&run.model, &parts, examples)?;
+    let title = format!("multi-entity VAE · {}", describe(run));
+    Ok(decomposition(&title, shape(run.image()), &rows, Density::Single)?)
+}
+
+/// The sheet's rows as plain data.
+fn decomposition_rows(
+    model: &Model,
+    decomposition: &Decomposition,
+    examples: &[Example],
+) -> anyhow::Result<Vec<DecompositionRow>> {
+    let inference = &decomposition.inference;
+    let merged = inference.reconstruction()?.flatten_from(1)?.to_vec2::<f32>()?;
+    let alone = alone(model, decomposition)?;
+    let (grid_rows, grid_columns) = model.grid();
+    let row = |i: usize| DecompositionRow {
+        input: examples[i].image.clone(),
+        reconstruction: merged[i].clone(),
+        kl_map: decomposition.kl_map[i].clone(),
+        grid: (grid_rows, grid_columns),
+        entities: inference.cells[i]
+            .iter()
+            .enumerate()
+            .map(|(k, &cell)| EntityTile {
+                image: alone[i][k].clone(),
+                kl: decomposition.kl_map[i][cell],
+                cell: (cell / grid_columns, cell % grid_columns),
+                present: decomposition.present[i][k],
+            })
+            .collect(),
+        masks: decomposition.masks[i].clone(),
+    };
+    Ok((0..examples.len()).map(row).collect())
+}
+
+/// What each entity draws by itself, in [0, 1]: B lists of K images (H·W·C).
+pub fn alone(model: &Model, decomposition: &Decomposition) -> anyhow::Result<Vec<Vec<Vec<f32>>>> {
+    let components = &decomposition.inference.components;
+    let (b, k, h, w, c) = components.dims5()?;
+    let logits = model.compositor().compose(&components.reshape((b * k, 1, h, w, c))?)?;
+    let images = model.likelihood().mean(&logits)?.reshape((b, k, ()))?;
+    Ok(images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3()?)
+}
+
+/// The thesis' figure: a row of inputs above a row of reconstructions.
+fn reconstructions(
+    run: &LoadedRun,
+    examples: &[Example],
+    selection: Selection,
+    device: &Device,
+) -> anyhow::Result<image::RgbImage> {
+    let images = stack(examples, run.image(), device)?;
+    let inference = run.model.forward(&images, &selection, None)?;
+    let merged = host(&inference.reconstruction()?)?;
+    let rows = [
+        ImageRow { label: "input".into(), images: examples.iter().map(|e| e.image.clone()).collect() },
+        ImageRow { label: "reconstruction".into(), images: merged },
+    ];
+    Ok(reconstruction(&describe(run), shape(run.image()), &rows, Density::Single)?)
+}
+
+/// Images (B, H, W, C) on the host.
+pub fn host(images: &Tensor) -> anyhow::Result<Vec<Vec<f32>>> {
+    Ok(images.flatten_from(1)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2()?)
+}
+
+/// The picture module's word for an extent.
+pub fn shape(image: Extent) -> Shape {
+    Shape::new(image.height, image.width, image.channels)
+}

@@ -1,0 +1,304 @@
+//! One sitting of training: what observes the loop. Shows progress, validates, logs, saves, and says when to stop.
+
+use super::common::final_selection;
+use super::progress::Progress as Bar;
+use super::{evaluate, interrupt};
+use candle_core::Device;
+use multi_entity_vae::evaluate::{Report, log_choose};
+use multi_entity_vae::picture::curves::CurvePoint;
+use multi_entity_vae::run::{Checkpoint, Progress, RunFolder, ScenesOf};
+use multi_entity_vae::scene::Throughput;
+use multi_entity_vae::train::log::{EventLog, MetricsLog};
+use multi_entity_vae::train::{Flow, StepReport, Trainer};
+use serde::Serialize;
+use std::time::Instant;
+
+/// Steps from one logged step to the next.
+const LOG_EVERY: u64 = 10;
+
+/// The observer of a training.
+pub struct Session<'a> {
+    pub folder: RunFolder,
+    /// Whether a signal ended the training.
+    pub interrupted: bool,
+    validation: &'a ScenesOf,
+    metrics: MetricsLog,
+    events: EventLog,
+    bar: Bar,
+    started: Instant,
+    seconds_before: f64,
+    first_step: u64,
+    seconds_allowed: Option<f64>,
+    best: Option<(f64, u64)>,
+    shown: Shown,
+    /// −log C(N, K): part of every ELBO of a model that places its entities.
+    location_nats: f64,
+    quiet: bool,
+}
+
+/// What the bar says between validations: running means, so that it does not flicker.
+#[derive(Default)]
+struct Shown {
+    reconstruction: f64,
+    kl: f64,
+    count_accuracy: Option<f64>,
+}
+
+/// A line of metrics.jsonl.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+enum Row<'a> {
+    Step {
+        #[serde(flatten)]
+        report: &'a StepReport,
+        seconds: f64,
+    },
+    Validation {
+        step: u64,
+        seconds: f64,
+        #[serde(flatten)]
+        report: &'a Report,
+    },
+}
+
+impl<'a> Session<'a> {
+    /// Starts or continues a run's logs.
+    pub fn new(
+        folder: RunFolder,
+        trainer: &Trainer,
+        resumed: Option<Progress>,
+        validation: &'a ScenesOf,
+        seconds_allowed: Option<f64>,
+        quiet: bool,
+    ) -> anyhow::Result<Self> {
+        let (metrics, events, before) = match resumed {
+            None => (MetricsLog::create(&folder.metrics())?, EventLog::create(folder.path(), "mevae")?, Progress::default()),
+            Some(progress) => (
+                MetricsLog::resume_at(&folder.metrics(), progress.metrics_bytes)?,
+                EventLog::resume_at(&folder.file(&progress.events_file), progress.events_bytes)?,
+                progress,
+            ),
+        };
+        Ok(Self {
+            bar: Bar::new(trainer.config().training.steps, trainer.steps(), quiet),
+            folder,
+            interrupted: false,
+            validation,
+            metrics,
+            events,
+            started: Instant::now(),
+            seconds_before: before.seconds,
+            first_step: trainer.steps(),
+            seconds_allowed,
+            best: before.best,
+            shown: Shown::default(),
+            location_nats: location_nats(trainer),
+            quiet,
+        })
+    }
+
+    /// What is about to be trained on what.
+    pub fn announce(&self, trainer: &Trainer, device: &Device) {
+        if self.quiet {
+            return;
+        }
+        let config = trainer.config();
+        let (rows, columns) = trainer.model().grid();
+        self.bar.line(&format!(
+            "training {} parameters on {} scenes ({}): {} candidates, {} kept, {}; {} steps of {} images on {}, seed {}",
+            trainer.variables().count(),
+            config.data.scenes,
+            trainer.model().image(),
+            rows * columns,
+            config.model.entities,
+            weights_in_words(trainer),
+            config.training.steps,
+            config.training.batch,
+            if device.is_cpu() { format!("{} CPU threads", rayon::current_num_threads()) } else { format!("{device:?}") },
+            config.training.seed,
+        ));
+    }
+
+    /// After every step.
+    pub fn observe(&mut self, trainer: &Trainer, report: &StepReport, device: &Device) -> anyhow::Result<Flow> {
+        let mix = if report.step == self.first_step + 1 { 1.0 } else { 0.05 };
+        self.shown.reconstruction += mix * (report.reconstruction_nats - self.shown.reconstruction);
+        self.shown.kl += mix * (report.kl_nats - self.shown.kl);
+        self.bar.step(report.step, || self.message(trainer, report));
+        if report.step % LOG_EVERY == 0 {
+            self.metrics.append(&Row::Step { report, seconds: self.seconds() })?;
+            self.log_scalars(report)?;
+        }
+        let training = &trainer.config().training;
+        let last = report.step == training.steps;
+        self.interrupted = interrupt::requested();
+        let out_of_time = self.seconds_allowed.is_some_and(|s| self.started.elapsed().as_secs_f64() >= s);
+        let stop = self.interrupted || (out_of_time && !last);
+        if !self.interrupted && (report.step % training.validate_every == 0 || last || out_of_time) {
+            self.validate(trainer, device)?;
+        }
+        if stop || last || report.step % training.validate_every == 0 {
+            self.save(trainer)?;
+        }
+        Ok(if stop { Flow::Stop } else { Flow::Continue })
+    }
+
+    fn validate(&mut self, trainer: &Trainer, device: &Device) -> anyhow::Result<()> {
+        let config = trainer.config();
+        let seed = config.training.seed;
+        let selection = if trainer.steps() == config.training.steps {
+            final_selection(&config.model.selector, config.model.entities, seed)
+        } else {
+            trainer.selection()
+        };
+        let report =
+            evaluate::report(trainer.model(), self.validation, config.training.validation_scenes, selection, seed, device)?;
+        let step = trainer.steps();
+        self.metrics.append(&Row::Validation { step, seconds: self.seconds(), report: &report })?;
+        let scores = [
+            ("validation/negative_elbo", report.elbo.map(|e| -e)),
+            ("validation/reconstruction_nats", report.reconstruction_nats),
+            ("validation/kl_nats", report.kl_nats),
+            ("validation/count_accuracy", report.count_accuracy),
+            ("validation/ari_foreground", report.ari_foreground),
+        ];
+        for (tag, value) in scores {
+            if let Some(value) = value {
+                self.events.scalar(tag, step, value as f32)?;
+            }
+        }
+        self.shown.count_accuracy = report.count_accuracy;
+        self.bar.line(&self.summary(step, &report));
+        let loss = report.elbo.map_or(f64::INFINITY, |elbo| -elbo);
+        if self.best.is_none_or(|(best, _)| loss < best) {
+            self.best = Some((loss, step));
+            Checkpoint::save(&self.folder.best(), trainer, &self.progress(trainer))?;
+        }
+        Ok(())
+    }
+
+    fn log_scalars(&mut self, report: &StepReport) -> anyhow::Result<()> {
+        let scalars = [
+            ("train/loss", report.loss),
+            ("train/reconstruction_nats", report.reconstruction_nats),
+            ("train/kl_nats", report.kl_nats),
+            ("train/charge_nats", report.charge_nats),
+            ("train/gradient_norm", report.gradient_norm),
+            ("train/learning_rate", report.learning_rate),
+            ("train/beta", report.beta),
+        ];
+        for (tag, value) in scalars {
+            self.events.scalar(tag, report.step, value as f32)?;
+        }
+        Ok(())
+    }
+
+    fn save(&mut self, trainer: &Trainer) -> anyhow::Result<()> {
+        self.metrics.flush()?;
+        self.events.flush()?;
+        Ok(Checkpoint::save(&self.folder.last(), trainer, &self.progress(trainer))?)
+    }
+
+    fn progress(&self, trainer: &Trainer) -> Progress {
+        Progress {
+            step: trainer.steps(),
+            seconds: self.seconds(),
+            best: self.best,
+            metrics_bytes: self.metrics.len(),
+            events_bytes: self.events.len(),
+            events_file: self.events.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn images_per_second(&self, step: u64, batch: usize) -> f64 {
+        (step - self.first_step) as f64 * batch as f64 / self.started.elapsed().as_secs_f64()
+    }
+
+    fn message(&self, trainer: &Trainer, report: &StepReport) -> String {
+        let Shown { reconstruction, kl, count_accuracy } = self.shown;
+        let images = self.images_per_second(report.step, trainer.config().training.batch);
+        let mut text = format!(
+            "{images:.0} img/s · −log p {reconstruction:.1} · KL {kl:.1} · ELBO {:.1} nats",
+            -(reconstruction + kl + self.location_nats)
+        );
+        if let Some(accuracy) = count_accuracy {
+            text += &format!(" · count {:.1} %", 100.0 * accuracy);
+        }
+        text
+    }
+
+    fn summary(&self, step: u64, report: &Report) -> String {
+        let nats = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.1}"));
+        let share = |name: &str, value: Option<f64>| value.map_or(String::new(), |v| format!(" · {name} {v:.3}"));
+        format!(
+            "step {step:>6} · {:>4.0} s · validation: −log p {} + KL {} nats{}{}{}",
+            self.seconds(),
+            nats(report.reconstruction_nats),
+            nats(report.kl_nats),
+            if report.location_nats.unwrap_or(0.0) > 0.0 { format!(" + location {}", nats(report.location_nats)) } else { String::new() },
+            share("count accuracy", report.count_accuracy),
+            share("foreground ARI", report.ari_foreground),
+        )
+    }
+
+    /// After the loop, however it ended.
+    pub fn finish(&mut self, trainer: &Trainer, synthesis: Throughput) -> anyhow::Result<()> {
+        self.bar.finish();
+        self.metrics.flush()?;
+        self.events.flush()?;
+        if !self.quiet && trainer.steps() > self.first_step {
+            let training = self.images_per_second(trainer.steps(), trainer.config().training.batch);
+            let scenes = synthesis.scenes_per_core_second();
+            self.bar.line(&format!(
+                "{:.0} s · {training:.0} images/s trained · scenes made at {scenes:.0}/s on one core, {:.0}× as fast",
+                self.seconds(),
+                scenes / training.max(f64::MIN_POSITIVE),
+            ));
+        }
+        Ok(())
+    }
+
+    /// The curves of the whole run, read back from its metrics: (training, validation).
+    pub fn curves(&self) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
+        let (mut training, mut validation) = (Vec::new(), Vec::new());
+        for line in std::fs::read_to_string(self.folder.metrics())?.lines() {
+            let row: serde_json::Value = serde_json::from_str(line)?;
+            let number = |key: &str| row[key].as_f64();
+            let (Some(step), Some(reconstruction), Some(kl)) =
+                (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
+            else {
+                continue;
+            };
+            let negative_elbo = reconstruction + kl + self.location_nats;
+            let point = CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
+            if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
+        }
+        Ok((training, validation))
+    }
+}
+
+/// What saying where the entities are costs, in nats.
+fn location_nats(trainer: &Trainer) -> f64 {
+    let (rows, columns) = trainer.model().grid();
+    if trainer.model().is_placed() { log_choose(rows * columns, trainer.config().model.entities) } else { 0.0 }
+}
+
+/// The loss's weights, so that nobody has to guess their scale.
+fn weights_in_words(trainer: &Trainer) -> String {
+    use multi_entity_vae::config::Latent;
+    let config = trainer.config();
+    match &config.model.latent {
+        Latent::Point { .. } => "loss = −log p".into(),
+        Latent::Gaussian { beta, .. } => {
+            let mut text = format!("loss = −log p + {beta} · KL");
+            if config.training.location_charge.last() > 0.0 {
+                text += &format!(" + {} per entity in use", config.training.location_charge);
+            }
+            text + ", summed nats per image"
+        }
+    }
+}

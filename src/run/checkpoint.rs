@@ -1,0 +1,141 @@
+//! Weights, optimiser and everything else that a run needs to go on, in one safetensors file.
+//!
+//! Tensors are named after the module tree: `model.encoder.0.weight`, … and, for the optimiser, `adam.mean.encoder.0.weight`,
+//! `adam.square.encoder.0.weight`, …. All randomness of a run is a function of its seed and the step, so the step is the state
+//! of every generator. The metadata holds the format's version, the program's, the resolved configuration, the image's extent
+//! and the progress.
+
+use crate::config::Config;
+use crate::files::{FileError, write_bytes_atomic};
+use crate::layers::Extent;
+use crate::train::Trainer;
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+/// Version of the file format. A reader refuses what is newer.
+const FORMAT: u32 = 1;
+/// No checkpoint of a sane model is larger; the limit keeps a mistaken path from being read into memory.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// How far training had come, and where its logs stood.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Steps done.
+    pub step: u64,
+    /// Seconds of training so far, over all sittings.
+    pub seconds: f64,
+    /// The best −ELBO in validation so far, and its step.
+    pub best: Option<(f64, u64)>,
+    /// Length of `metrics.jsonl` in bytes.
+    pub metrics_bytes: u64,
+    /// Length of the event file in bytes.
+    pub events_bytes: u64,
+    /// Name of the event file.
+    pub events_file: String,
+}
+
+/// A checkpoint in memory.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// Version of the program that wrote it.
+    pub program: String,
+    /// The run's resolved configuration.
+    pub config: Config,
+    /// Extent of the model's images.
+    pub image: Extent,
+    /// How far training had come.
+    pub progress: Progress,
+    /// The weights by name.
+    pub weights: HashMap<String, Tensor>,
+    /// The optimiser's state by name.
+    pub optimiser: HashMap<String, Tensor>,
+}
+
+/// Why a checkpoint cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The file system refused.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// There is a file, but not one of ours, or not a whole one.
+    #[error("{} is no usable checkpoint: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// From a later version of the program.
+    #[error("{} has format {found}, this program reads up to format {FORMAT}: update mevae", .path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+}
+
+impl Checkpoint {
+    /// Writes a trainer's state; the file is either the old or the whole new one at any moment.
+    pub fn save(path: &Path, trainer: &Trainer, progress: &Progress) -> Result<(), CheckpointError> {
+        let json = |value: Result<String, serde_json::Error>| value.map_err(|e| damaged(path, e.to_string()));
+        let image = trainer.model().image();
+        let metadata = HashMap::from([
+            ("format".to_string(), FORMAT.to_string()),
+            ("program".to_string(), concat!("mevae ", env!("CARGO_PKG_VERSION")).to_string()),
+            ("config".to_string(), trainer.config().to_toml()),
+            ("image".to_string(), json(serde_json::to_string(&image))?),
+            ("progress".to_string(), json(serde_json::to_string(progress))?),
+        ]);
+        let weights = trainer.variables().all().into_iter().map(|(n, v)| (format!("model.{n}"), v.as_tensor().clone()));
+        let optimiser = trainer.adam().state().into_iter().map(|(n, t)| (format!("adam.{n}"), t));
+        let mut tensors: Vec<(String, Tensor)> = weights.chain(optimiser).collect();
+        tensors.sort_by(|a, b| a.0.cmp(&b.0));
+        let bytes = safetensors::serialize(tensors, Some(metadata)).map_err(|e| damaged(path, e.to_string()))?;
+        Ok(write_bytes_atomic(path, &bytes)?)
+    }
+
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, CheckpointError> {
+        let refused = |e| FileError::refused("read", path)(e);
+        let size = std::fs::metadata(path).map_err(refused)?.len();
+        if size > MOST_BYTES {
+            return Err(damaged(path, format!("it has {size} bytes, more than any checkpoint")));
+        }
+        let bytes = std::fs::read(path).map_err(refused)?;
+        let reason = |e: &dyn std::fmt::Display| damaged(path, e.to_string());
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| reason(&e))?;
+        let metadata = header.metadata().clone().unwrap_or_default();
+        let entry = |key: &str| metadata.get(key).ok_or_else(|| damaged(path, format!("its metadata has no \"{key}\"")));
+        let format: u32 = entry("format")?.parse().map_err(|_| damaged(path, "its format is no number".into()))?;
+        if format > FORMAT {
+            return Err(CheckpointError::Newer { path: path.into(), found: format });
+        }
+        let config = Config::from_toml("its configuration", entry("config")?).map_err(|e| reason(&e))?;
+        let image: Extent = serde_json::from_str(entry("image")?).map_err(|e| reason(&e))?;
+        let progress = serde_json::from_str(entry("progress")?).map_err(|e| reason(&e))?;
+        let mut weights = HashMap::new();
+        let mut optimiser = HashMap::new();
+        for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| reason(&e))? {
+            match (name.strip_prefix("model."), name.strip_prefix("adam.")) {
+                (Some(name), _) => weights.insert(name.to_string(), tensor),
+                (_, Some(name)) => optimiser.insert(name.to_string(), tensor),
+                _ => return Err(damaged(path, format!("tensor \"{name}\" belongs to nothing"))),
+            };
+        }
+        let program = entry("program")?.clone();
+        Ok(Self { path: path.into(), program, config, image, progress, weights, optimiser })
+    }
+
+    pub(super) fn damaged(&self, reason: String) -> CheckpointError {
+        damaged(&self.path, reason)
+    }
+}
+
+fn damaged(path: &Path, reason: String) -> CheckpointError {
+    CheckpointError::Damaged { path: path.into(), reason }
+}

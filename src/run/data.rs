@@ -1,0 +1,111 @@
+//! Opening the scenes that a configuration names.
+
+use crate::config::{Binarisation, DataConfig};
+use crate::evaluate::Example;
+use crate::layers::Extent;
+use crate::random;
+use crate::scene::{BatchesError, DigitSet, DigitsError, Scene, SceneSource, SourceError, Split};
+use std::path::Path;
+use std::sync::Arc;
+
+/// Why scenes cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// The digits.
+    #[error(transparent)]
+    Digits(#[from] DigitsError),
+    /// The scenes.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Their stream.
+    #[error(transparent)]
+    Batches(#[from] BatchesError),
+    /// A download.
+    #[error("{0}")]
+    Hub(String),
+}
+
+/// The digits that `--digits` names: `builtin`, `mnist` or `fashion-mnist` from the Hugging Face hub, or a folder.
+pub fn open_digits(spec: &str) -> Result<Arc<DigitSet>, DataError> {
+    match spec {
+        "builtin" => Ok(DigitSet::builtin()),
+        "mnist" | "fashion-mnist" => download(spec),
+        folder => Ok(Arc::new(DigitSet::from_dir(Path::new(folder))?)),
+    }
+}
+
+#[cfg(feature = "hub")]
+fn download(name: &str) -> Result<Arc<DigitSet>, DataError> {
+    use candle_datasets::vision::{fashion_mnist, mnist};
+    let loaded = if name == "mnist" { mnist::load() } else { fashion_mnist::load() };
+    let dataset = loaded.map_err(|e| {
+        DataError::Hub(format!(
+            "could not download {name} from the Hugging Face hub: {e}; --digits builtin needs no network, --digits DIR reads IDX files"
+        ))
+    })?;
+    let bytes = |images: &candle_core::Tensor, labels: &candle_core::Tensor| -> candle_core::Result<(Vec<u8>, Vec<u8>)> {
+        let images = (images * 255.0)?.round()?.to_dtype(candle_core::DType::U8)?;
+        Ok((images.flatten_all()?.to_vec1()?, labels.flatten_all()?.to_vec1()?))
+    };
+    let train = bytes(&dataset.train_images, &dataset.train_labels);
+    let test = bytes(&dataset.test_images, &dataset.test_labels);
+    let parts = train.and_then(|train| Ok((train, test?))).map_err(|e| DataError::Hub(format!("{name} from the hub: {e}")))?;
+    Ok(Arc::new(DigitSet::from_bytes(parts.0, parts.1)?))
+}
+
+#[cfg(not(feature = "hub"))]
+fn download(name: &str) -> Result<Arc<DigitSet>, DataError> {
+    Err(DataError::Hub(format!(
+        "this program was built without the `hub` feature, so it cannot download {name}; use --digits builtin, or --digits DIR with a folder of IDX files"
+    )))
+}
+
+/// One split of the scenes of a configuration.
+#[derive(Debug)]
+pub struct ScenesOf {
+    /// Where they come from.
+    pub source: Arc<SceneSource>,
+    binarisation: Binarisation,
+    seed: u64,
+}
+
+impl ScenesOf {
+    /// Opens a split. `seed` makes the scenes of a recipe.
+    pub fn open(data: &DataConfig, digits: Arc<DigitSet>, split: Split, seed: u64) -> Result<Self, DataError> {
+        let source = Arc::new(SceneSource::open(&data.scenes, digits, split, seed)?);
+        Ok(Self { source, binarisation: data.binarisation, seed })
+    }
+
+    /// Extent of the images.
+    pub fn image(&self) -> Extent {
+        let shape = self.source.shape();
+        Extent::new(shape.height, shape.width, shape.channels)
+    }
+
+    /// Scene `index` as the model sees it, with what is known of its truth.
+    pub fn example(&self, index: u64) -> Result<Example, DataError> {
+        let Scene { image, masks, count, .. } = self.source.scene(index)?;
+        let mut image: Vec<f32> = image.iter().map(|p| f32::from(*p) / 255.0).collect();
+        self.binarise(&mut image, index);
+        Ok(Example { image, count: count.map(usize::from), masks })
+    }
+
+    /// The first `count` scenes, or as many as there are (an endless recipe has all of them).
+    pub fn examples(&self, count: u64) -> impl Iterator<Item = Result<Example, DataError>> {
+        let count = if self.source.endless() { count } else { count.min(self.source.len()) };
+        (0..count).map(|index| self.example(index))
+    }
+
+    /// Applies the configuration's binarisation to pixels in [0, 1]; `index` names the draw.
+    pub fn binarise(&self, pixels: &mut [f32], index: u64) {
+        match self.binarisation {
+            Binarisation::GreyScale => {}
+            Binarisation::Threshold => pixels.iter_mut().for_each(|p| *p = f32::from(u8::from(*p >= 0.5))),
+            Binarisation::Dynamic => {
+                use rand::Rng;
+                let mut rng = random::stream(self.seed, "binarisation", index);
+                pixels.iter_mut().for_each(|p| *p = f32::from(u8::from(rng.random::<f32>() < *p)));
+            }
+        }
+    }
+}

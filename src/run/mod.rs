@@ -1,0 +1,60 @@
+//! A run on disk: its folder, its checkpoints, and how its scenes are opened again.
+//!
+//! ```text
+//! runs/multi-entity-digits-001/
+//!   config.toml            everything the run depends on, resolved
+//!   metrics.jsonl          one line per report of training, one per validation
+//!   events.out.tfevents.*  the same for TensorBoard
+//!   checkpoints/last.safetensors, best.safetensors
+//!   evaluation.json        scores on held-out scenes
+//!   *.png, curves.svg      pictures
+//! ```
+
+mod checkpoint;
+mod data;
+mod folder;
+
+pub use checkpoint::{Checkpoint, CheckpointError, Progress};
+pub use data::{DataError, ScenesOf, open_digits};
+pub use folder::{FolderError, RunFolder};
+
+use crate::config::Config;
+use crate::layers::Extent;
+use crate::model::{Model, Variables};
+use candle_core::{DType, Device};
+
+/// A trained model, ready for use: weights outside any graph.
+#[derive(Debug)]
+pub struct LoadedRun {
+    /// The run's resolved configuration.
+    pub config: Config,
+    /// The model with the checkpoint's weights.
+    pub model: Model,
+    /// How far training had come.
+    pub progress: Progress,
+    /// Numbers that were trained.
+    pub parameters: usize,
+}
+
+impl LoadedRun {
+    /// Loads a checkpoint's model.
+    pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self, CheckpointError> {
+        let Checkpoint { config, image, progress, weights, .. } = checkpoint;
+        config.validate(*image).map_err(|e| checkpoint.damaged(e.to_string()))?;
+        let variables = Variables::new(0);
+        let build = |vb| Model::new(&config.model, *image, vb).map_err(|e| checkpoint.damaged(e.to_string()));
+        build(variables.builder(DType::F32, device))?;
+        variables.load(weights).map_err(|e| checkpoint.damaged(e.to_string()))?;
+        Ok(Self {
+            config: config.clone(),
+            model: build(variables.frozen(DType::F32, device))?,
+            progress: progress.clone(),
+            parameters: variables.count(),
+        })
+    }
+
+    /// Extent of the model's images.
+    pub fn image(&self) -> Extent {
+        self.model.image()
+    }
+}
