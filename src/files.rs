@@ -30,11 +30,7 @@ pub enum FileError {
 impl FileError {
     /// For `map_err`: the refusal of `action` on `path`.
     pub fn refused(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |cause| Self::Refused {
-            action,
-            path: path.into(),
-            cause,
-        }
+        move |cause| Self::Refused { action, path: path.into(), cause }
     }
 }
 
@@ -63,18 +59,11 @@ fn advice(cause: &io::Error) -> &'static str {
 /// # Errors
 ///
 /// `path` names no file, `fill` fails, or the operating system refuses a step.
-pub fn write_atomic(
-    path: &Path,
-    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), FileError> {
+pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
     let (temporary, file) = Temporary::beside(path)?;
     let mut buffered = BufWriter::new(file);
     fill(&mut buffered)
-        .and_then(|()| {
-            buffered
-                .into_inner()
-                .map_err(io::IntoInnerError::into_error)
-        })
+        .and_then(|()| buffered.into_inner().map_err(io::IntoInnerError::into_error))
         .and_then(|file| file.sync_all())
         .map_err(FileError::refused("write", path))?;
     temporary.rename(path)
@@ -100,9 +89,7 @@ impl Temporary {
         // Two writers of one path must not share a temporary file, within a process or across.
         static SERIAL: AtomicU64 = AtomicU64::new(0);
 
-        let name = path
-            .file_name()
-            .ok_or_else(|| FileError::Unnamed { path: path.into() })?;
+        let name = path.file_name().ok_or_else(|| FileError::Unnamed { path: path.into() })?;
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let mut hidden = std::ffi::OsString::from(".");
         hidden.push(name);
@@ -157,13 +144,7 @@ mod tests {
     fn names(folder: &Path) -> Vec<String> {
         let mut names: Vec<String> = fs::read_dir(folder)
             .expect("the folder is there")
-            .map(|entry| {
-                entry
-                    .expect("readable")
-                    .file_name()
-                    .into_string()
-                    .expect("UTF-8")
-            })
+            .map(|entry| entry.expect("readable").file_name().into_string().expect("UTF-8"))
             .collect();
         names.sort();
         names
@@ -193,10 +174,7 @@ mod tests {
             Err(io::ErrorKind::StorageFull.into())
         });
         let message = failed.expect_err("the content failed").to_string();
-        assert!(
-            message.contains("weights.bin") && message.contains("free some space"),
-            "{message}"
-        );
+        assert!(message.contains("weights.bin") && message.contains("free some space"), "{message}");
         assert_eq!(fs::read(&path).expect("readable"), b"old");
         assert_eq!(names(folder.path()), ["weights.bin"]);
     }
@@ -228,13 +206,8 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("taken");
         fs::create_dir_all(path.join("full")).expect("a folder in the way");
-        let message = write_bytes_atomic(&path, b"x")
-            .expect_err("a folder")
-            .to_string();
-        assert!(
-            message.starts_with("cannot replace `") && message.contains("taken"),
-            "{message}"
-        );
+        let message = write_bytes_atomic(&path, b"x").expect_err("a folder").to_string();
+        assert!(message.starts_with("cannot replace `") && message.contains("taken"), "{message}");
         assert_eq!(names(folder.path()), ["taken"]);
     }
 
@@ -242,16 +215,8 @@ mod tests {
     fn a_missing_folder_and_a_missing_name_say_what_to_do() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("absent").join("weights.bin");
-        let message = write_bytes_atomic(&path, b"x")
-            .expect_err("no folder")
-            .to_string();
-        assert!(
-            message.contains("check the path and that its folder exists"),
-            "{message}"
-        );
-        assert!(matches!(
-            write_bytes_atomic(Path::new("/"), b"x"),
-            Err(FileError::Unnamed { .. })
-        ));
+        let message = write_bytes_atomic(&path, b"x").expect_err("no folder").to_string();
+        assert!(message.contains("check the path and that its folder exists"), "{message}");
+        assert!(matches!(write_bytes_atomic(Path::new("/"), b"x"), Err(FileError::Unnamed { .. })));
     }
 }

@@ -56,10 +56,7 @@ mod tests {
     fn streams_keep_their_golden_values() {
         let mut rng = stream(7, "golden", 3);
         let drawn = [rng.next_u64(), rng.next_u64(), rng.next_u64()];
-        assert_eq!(
-            drawn,
-            [541_979_237_224_544_531, 3_009_720_151_142_407_427, 11_688_259_811_489_974_500]
-        );
+        assert_eq!(drawn, [541_979_237_224_544_531, 3_009_720_151_142_407_427, 11_688_259_811_489_974_500]);
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! The clustering indices against scikit-learn's, case by case.
 
-use multi_entity_vae::evaluate::{
-    Contingency, LogFactorials, adjusted_mutual_information, adjusted_rand_index,
-};
+use multi_entity_vae::evaluate::{Contingency, LogFactorials, adjusted_mutual_information, adjusted_rand_index};
 use serde::Deserialize;
 
 /// Written by `golden/clustering.py`.
@@ -32,24 +30,11 @@ fn indices_match_scikit_learn() {
 
     let mut factorials = LogFactorials::default();
     for case in &golden.cases {
-        let table: Contingency = case
-            .runs
-            .iter()
-            .flat_map(|&(first, second, count)| std::iter::repeat_n((first, second), count))
-            .collect();
+        let table: Contingency =
+            case.runs.iter().flat_map(|&(first, second, count)| std::iter::repeat_n((first, second), count)).collect();
         let ari = adjusted_rand_index(&table);
         let ami = adjusted_mutual_information(&table, &mut factorials);
-        assert!(
-            (ari - case.ari).abs() < TOLERANCE,
-            "{}: {ari} is not {}",
-            case.name,
-            case.ari
-        );
-        assert!(
-            (ami - case.ami).abs() < TOLERANCE,
-            "{}: {ami} is not {}",
-            case.name,
-            case.ami
-        );
+        assert!((ari - case.ari).abs() < TOLERANCE, "{}: {ari} is not {}", case.name, case.ari);
+        assert!((ami - case.ami).abs() < TOLERANCE, "{}: {ami} is not {}", case.name, case.ami);
     }
 }

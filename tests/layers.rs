@@ -15,7 +15,9 @@ fn values(shape: &[usize], name: &str) -> Result<Tensor> {
 /// Layers of every kind, with odd, non-square, single-pixel and larger-stride-than-kernel geometries.
 fn cases() -> Vec<(Extent, LayerSpec)> {
     let mut cases = vec![(Extent::vector(7), LayerSpec::Dense(5)), (Extent::new(3, 4, 2), LayerSpec::Dense(1))];
-    for (kernel, stride) in [(1, 1), (3, 1), (4, 2), (2, 2), (5, 1), (5, 2), (3, 2), (6, 4), (8, 4), (4, 1), (2, 3), (7, 3)] {
+    for (kernel, stride) in
+        [(1, 1), (3, 1), (4, 2), (2, 2), (5, 1), (5, 2), (3, 2), (6, 4), (8, 4), (4, 1), (2, 3), (7, 3)]
+    {
         for (h, w, c) in [(6, 6, 3), (7, 5, 2), (1, 9, 1), (4, 1, 4), (1, 1, 2)] {
             let extent = Extent::new(h, w, c);
             cases.push((extent, LayerSpec::Convolution { channels: 3, kernel, stride }));

@@ -38,7 +38,9 @@ impl DeviceChoice {
     pub fn open(self) -> anyhow::Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(number) => cuda(number).map_err(|e| anyhow::anyhow!("no CUDA device {number}: {e}; --device cpu works everywhere")),
+            Self::Cuda(number) => {
+                cuda(number).map_err(|e| anyhow::anyhow!("no CUDA device {number}: {e}; --device cpu works everywhere"))
+            }
             Self::Auto => Ok(cuda(0).unwrap_or(Device::Cpu)),
         }
     }

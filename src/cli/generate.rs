@@ -53,9 +53,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let batch: Result<Vec<_>, _> = examples.by_ref().take(BATCH).collect();
         match batch {
             Ok(batch) if batch.is_empty() => None,
-            batch => Some(batch.map_err(Failure::from).and_then(|b| {
-                stack(&b, run.image(), &device).map_err(|e| GenerateError::from(e).into())
-            })),
+            batch => Some(
+                batch
+                    .map_err(Failure::from)
+                    .and_then(|b| stack(&b, run.image(), &device).map_err(|e| GenerateError::from(e).into())),
+            ),
         }
     });
     let generator = Generator::new(&run.model, &run.config.model.latent, &selection, batches)?;

@@ -36,7 +36,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let source = SceneSource::from_recipe(args.recipe, open_digits(&args.digits)?, args.split, args.seed)?;
     if !source.endless() && args.count > source.len() {
-        return Err(usage(format!("{} has {} scenes in this split, fewer than {}", args.recipe, source.len(), args.count)));
+        return Err(usage(format!(
+            "{} has {} scenes in this split, fewer than {}",
+            args.recipe,
+            source.len(),
+            args.count
+        )));
     }
     let bytes = args.count.saturating_mul(source.shape().values() as u64);
     if bytes > multi_entity_vae::scene::MAX_BYTES / 4 {

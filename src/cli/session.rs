@@ -72,7 +72,9 @@ impl<'a> Session<'a> {
         quiet: bool,
     ) -> anyhow::Result<Self> {
         let (metrics, events, before) = match resumed {
-            None => (MetricsLog::create(&folder.metrics())?, EventLog::create(folder.path(), "mevae")?, Progress::default()),
+            None => {
+                (MetricsLog::create(&folder.metrics())?, EventLog::create(folder.path(), "mevae")?, Progress::default())
+            }
             Some(progress) => (
                 MetricsLog::resume_at(&folder.metrics(), progress.metrics_bytes)?,
                 EventLog::resume_at(&folder.file(&progress.events_file), progress.events_bytes)?,
@@ -151,8 +153,14 @@ impl<'a> Session<'a> {
         } else {
             trainer.selection()
         };
-        let report =
-            evaluate::report(trainer.model(), self.validation, config.training.validation_scenes, selection, seed, device)?;
+        let report = evaluate::report(
+            trainer.model(),
+            self.validation,
+            config.training.validation_scenes,
+            selection,
+            seed,
+            device,
+        )?;
         let step = trainer.steps();
         self.metrics.append(&Row::Validation { step, seconds: self.seconds(), report: &report })?;
         let scores = [
@@ -239,7 +247,11 @@ impl<'a> Session<'a> {
             self.seconds(),
             nats(report.reconstruction_nats),
             nats(report.kl_nats),
-            if report.location_nats.unwrap_or(0.0) > 0.0 { format!(" + location {}", nats(report.location_nats)) } else { String::new() },
+            if report.location_nats.unwrap_or(0.0) > 0.0 {
+                format!(" + location {}", nats(report.location_nats))
+            } else {
+                String::new()
+            },
             share("count accuracy", report.count_accuracy),
             share("foreground ARI", report.ari_foreground),
         )
@@ -274,7 +286,8 @@ impl<'a> Session<'a> {
                 continue;
             };
             let negative_elbo = reconstruction + kl + self.location_nats;
-            let point = CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
+            let point =
+                CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
             if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
         }
         Ok((training, validation))

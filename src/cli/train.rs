@@ -99,7 +99,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => new_folder(&args, &config)?,
     };
     interrupt::listen()?;
-    let mut session = Session::new(folder, &trainer, resumed.map(|(_, c)| c.progress), &validation, args.seconds, args.quiet)?;
+    let mut session =
+        Session::new(folder, &trainer, resumed.map(|(_, c)| c.progress), &validation, args.seconds, args.quiet)?;
     session.announce(&trainer, &device);
     optimise(&mut trainer, &mut session, &scenes, &device)?;
     if session.interrupted {
@@ -150,7 +151,12 @@ fn new_folder(args: &Args, config: &Config) -> anyhow::Result<RunFolder> {
     Ok(folder)
 }
 
-fn optimise(trainer: &mut Trainer, session: &mut Session<'_>, scenes: &ScenesOf, device: &Device) -> anyhow::Result<()> {
+fn optimise(
+    trainer: &mut Trainer,
+    session: &mut Session<'_>,
+    scenes: &ScenesOf,
+    device: &Device,
+) -> anyhow::Result<()> {
     let training = trainer.config().training.clone();
     let fresh = trainer.config().data.fresh;
     let image = scenes.image();
@@ -178,8 +184,14 @@ fn conclude(
     let run = LoadedRun::from_checkpoint(&checkpoint, device)?;
     let scenes = ScenesOf::open(&config.data, digits, Split::Test, config.training.seed)?;
     let selection = final_selection(&config.model.selector, config.model.entities, config.training.seed);
-    let report =
-        evaluate::report(&run.model, &scenes, config.training.evaluation_scenes, selection, config.training.seed, device)?;
+    let report = evaluate::report(
+        &run.model,
+        &scenes,
+        config.training.evaluation_scenes,
+        selection,
+        config.training.seed,
+        device,
+    )?;
     common::write_json(&session.folder.file("evaluation.json"), &report)?;
     let drawn = pictures::draw_all(session, &run, &scenes, selection, device)?;
     if quiet {

@@ -9,8 +9,8 @@ mod presets;
 mod validate;
 
 pub use model::{
-    CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, ModelConfig, Placement,
-    Posteriors, Rank, SelectorConfig,
+    CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, ModelConfig,
+    Placement, Posteriors, Rank, SelectorConfig,
 };
 pub use overrides::nearest;
 pub use presets::Preset;
@@ -80,7 +80,12 @@ pub struct TrainingConfig {
 
 impl From<ConvolutionConfig> for LayerSpec {
     fn from(c: ConvolutionConfig) -> Self {
-        Self::Convolution { channels: c.channels, kernel: c.kernel, stride: c.stride }
+        let ConvolutionConfig { channels, kernel, stride, up } = c;
+        if up {
+            Self::Upconvolution { channels, kernel, stride }
+        } else {
+            Self::Convolution { channels, kernel, stride }
+        }
     }
 }
 
@@ -132,11 +137,7 @@ fn hint(nearest: &Option<String>) -> String {
 impl Config {
     /// A preset, then a TOML file's text (with the name to use in messages), then `key=value` settings, each over the one
     /// before. Everything written must be read by something: an unknown or inapplicable key is an error.
-    pub fn resolve(
-        preset: Preset,
-        file: Option<(&str, &str)>,
-        settings: &[String],
-    ) -> Result<Self, ConfigError> {
+    pub fn resolve(preset: Preset, file: Option<(&str, &str)>, settings: &[String]) -> Result<Self, ConfigError> {
         let over = |base: &Config| -> Result<Self, ConfigError> {
             let mut layers = overrides::Layers::over(base);
             if let Some((origin, text)) = file {

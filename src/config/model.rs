@@ -37,7 +37,7 @@ pub enum EncoderConfig {
         #[serde(default = "relu")]
         activation: Activation,
     },
-    /// Strided convolutions; the product of the strides is the side of a cell in pixels.
+    /// Strided convolutions; the product of the strides (the transposed ones' divided out) is the side of a cell in pixels.
     Convolutional {
         /// From the image downwards.
         #[serde(default = "default_convolutions")]
@@ -75,6 +75,21 @@ pub struct ConvolutionConfig {
     pub kernel: usize,
     /// Stride.
     pub stride: usize,
+    /// Transposed: the map grows by the stride instead of shrinking.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub up: bool,
+}
+
+impl ConvolutionConfig {
+    /// A convolution (not transposed).
+    pub const fn new(channels: usize, kernel: usize, stride: usize) -> Self {
+        Self { channels, kernel, stride, up: false }
+    }
+
+    /// A transposed convolution.
+    pub const fn up(channels: usize, kernel: usize, stride: usize) -> Self {
+        Self { channels, kernel, stride, up: true }
+    }
 }
 
 /// The latent variable of one entity.
@@ -270,7 +285,9 @@ fn default_hidden() -> Vec<usize> {
     vec![256]
 }
 fn default_convolutions() -> Vec<ConvolutionConfig> {
-    [(32, 4, 2), (32, 4, 2), (64, 4, 2)].map(|(channels, kernel, stride)| ConvolutionConfig { channels, kernel, stride }).to_vec()
+    [(32, 4, 2), (32, 4, 2), (64, 4, 2)]
+        .map(|(channels, kernel, stride)| ConvolutionConfig::new(channels, kernel, stride))
+        .to_vec()
 }
 
 impl ModelConfig {
@@ -278,7 +295,11 @@ impl ModelConfig {
     pub fn grid(&self, image: Extent) -> (usize, usize) {
         match &self.encoder {
             EncoderConfig::Convolutional { layers, posteriors: Posteriors::PerCell, .. } => {
-                let cells = |side: usize| layers.iter().fold(side, |side, layer| side.div_ceil(layer.stride.max(1)));
+                let resize = |side: usize, layer: &ConvolutionConfig| match layer.up {
+                    true => side.saturating_mul(layer.stride),
+                    false => side.div_ceil(layer.stride.max(1)),
+                };
+                let cells = |side: usize| layers.iter().fold(side, resize);
                 (cells(image.height), cells(image.width))
             }
             _ => (1, 1),

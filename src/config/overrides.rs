@@ -26,14 +26,20 @@ impl Layers {
     pub fn setting(&mut self, setting: &str) -> Result<(), ConfigError> {
         let origin = format!("--set {setting}");
         let Some((key, value)) = setting.split_once('=') else {
-            return Err(ConfigError::Malformed { origin, reason: "expected key=value, as in training.batch=32".into() });
+            return Err(ConfigError::Malformed {
+                origin,
+                reason: "expected key=value, as in training.batch=32".into(),
+            });
         };
         let value = format!("v = {value}")
             .parse::<Table>()
             .ok()
             .and_then(|mut table| table.remove("v"))
             .unwrap_or_else(|| Value::String(value.trim().into()));
-        let nested = key.trim().rsplit('.').fold(value, |value, part| Value::Table([(part.to_string(), value)].into_iter().collect()));
+        let nested = key
+            .trim()
+            .rsplit('.')
+            .fold(value, |value, part| Value::Table([(part.to_string(), value)].into_iter().collect()));
         if let Value::Table(table) = nested {
             self.merge(&origin, table);
         }

@@ -107,12 +107,13 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
 /// publishes none.
 fn multi_entity() -> Config {
     let activation = Activation::Relu;
-    let layer = |(channels, kernel, stride)| ConvolutionConfig { channels, kernel, stride };
     Config {
         data: data("digits", true),
         model: ModelConfig {
             encoder: EncoderConfig::Convolutional {
-                layers: [(32, 8, 4), (48, 5, 1), (48, 5, 1), (96, 1, 1)].map(layer).to_vec(),
+                layers: [(32, 8, 4), (48, 5, 1), (48, 5, 1), (96, 1, 1)]
+                    .map(|(c, k, s)| ConvolutionConfig::new(c, k, s))
+                    .to_vec(),
                 activation,
                 posteriors: Posteriors::PerCell,
                 coordinates: false,

@@ -33,12 +33,15 @@ impl Config {
             _ => image.channels + 1,
         };
         let widest = match &self.model.encoder {
-            EncoderConfig::Convolutional { layers, .. } => layers.first().map_or(1, |l| l.channels / (l.stride * l.stride).max(1)),
+            EncoderConfig::Convolutional { layers, .. } => {
+                layers.first().map_or(1, |l| l.channels / (l.stride * l.stride).max(1))
+            }
             EncoderConfig::Dense { .. } => 1,
         };
         let per_image = (image.height * image.width).saturating_mul((self.model.entities * channels).max(widest));
         let numbers = per_image.saturating_mul(self.training.batch);
-        let reason = "batch × entities × pixels is too large for one step: lower training.batch, model.entities or the image";
+        let reason =
+            "batch × entities × pixels is too large for one step: lower training.batch, model.entities or the image";
         check("training.batch", numbers <= MOST_NUMBERS, reason)
     }
 }
@@ -63,7 +66,11 @@ impl ModelConfig {
             width("model.compositor.features", features)?;
         }
         if let Likelihood::Gaussian { deviation } = self.likelihood {
-            check("model.likelihood.deviation", deviation.is_finite() && deviation > 1e-4, "must be greater than 0.0001")?;
+            check(
+                "model.likelihood.deviation",
+                deviation.is_finite() && deviation > 1e-4,
+                "must be greater than 0.0001",
+            )?;
         }
         Ok(())
     }
@@ -102,7 +109,7 @@ impl DecoderConfig {
                 widths("model.decoder.trunk.hidden", hidden)?;
                 width("model.decoder.trunk.base", *base)?;
                 convolutions("model.decoder.trunk.layers", layers)?;
-                let last = ConvolutionConfig { channels: 1, kernel: *kernel, stride: *stride };
+                let last = ConvolutionConfig::up(1, *kernel, *stride);
                 convolutions("model.decoder.trunk.kernel", &[last])
             }
         }

@@ -140,53 +140,33 @@ mod tests {
         assert_eq!(report.elbo, Some(-171.5));
         assert_eq!(report.mse, Some(0.5));
         assert_eq!(report.entities_per_scene, Some(3.5));
-        assert_eq!(
-            (report.count_accuracy, report.count_accuracy_sem),
-            (Some(0.5), Some(0.5))
-        );
+        assert_eq!((report.count_accuracy, report.count_accuracy_sem), (Some(0.5), Some(0.5)));
         assert_eq!(report.ari_all, None);
     }
 
     #[test]
     fn each_score_is_averaged_over_the_scenes_that_have_it() {
         let scored = |ari_foreground, ari_all| SceneOutcome {
-            segmentation: Some(SegmentationScores {
-                ari_foreground,
-                ari_all,
-                ..Default::default()
-            }),
+            segmentation: Some(SegmentationScores { ari_foreground, ari_all, ..Default::default() }),
             ..outcome()
         };
-        let report = report(&[
-            scored(Some(0.5), Some(1.0)),
-            scored(None, Some(0.0)),
-            scored(Some(1.0), Some(0.5)),
-            outcome(),
-        ]);
+        let report =
+            report(&[scored(Some(0.5), Some(1.0)), scored(None, Some(0.0)), scored(Some(1.0), Some(0.5)), outcome()]);
         assert_eq!(report.scenes, 4);
         assert_eq!(report.scenes_with_objects_2plus, 2);
         assert_eq!(report.ari_foreground, Some(0.75));
         assert_eq!(report.ari_foreground_sem, Some(0.25));
         assert_eq!(report.ari_all, Some(0.5));
-        assert_eq!(
-            (report.ami_foreground, report.miou, report.f1),
-            (None, None, None)
-        );
+        assert_eq!((report.ami_foreground, report.miou, report.f1), (None, None, None));
     }
 
     #[test]
     fn scenes_of_unknown_count_are_not_tallied() {
-        let unknown = SceneOutcome {
-            truth_count: None,
-            ..outcome()
-        };
+        let unknown = SceneOutcome { truth_count: None, ..outcome() };
         assert_eq!(report(&[unknown]).count_confusion, None);
         let report = report(&[unknown, outcome()]);
         assert_eq!(report.count_accuracy, Some(1.0));
-        assert_eq!(
-            report.count_confusion.map(|counts| counts.scenes()),
-            Some(1)
-        );
+        assert_eq!(report.count_confusion.map(|counts| counts.scenes()), Some(1));
         assert_eq!(report.scenes, 2);
     }
 
@@ -198,10 +178,7 @@ mod tests {
     #[test]
     fn a_scene_that_cannot_be_tallied_is_left_out() {
         let mut accumulator = Accumulator::default();
-        let absurd = SceneOutcome {
-            truth_count: Some(usize::MAX),
-            ..outcome()
-        };
+        let absurd = SceneOutcome { truth_count: Some(usize::MAX), ..outcome() };
         assert!(accumulator.add(absurd).is_err());
         assert_eq!(accumulator.finish(), Report::default());
     }

@@ -87,11 +87,8 @@ impl FromIterator<(u8, u8)> for Contingency {
             column_sums[usize::from(column)] += 1;
             total += 1;
         }
-        let occurring = |sums: &[u64; LABELS]| -> Vec<u8> {
-            (0..=u8::MAX)
-                .filter(|&label| sums[usize::from(label)] > 0)
-                .collect()
-        };
+        let occurring =
+            |sums: &[u64; LABELS]| -> Vec<u8> { (0..=u8::MAX).filter(|&label| sums[usize::from(label)] > 0).collect() };
         let (row_labels, column_labels) = (occurring(&row_sums), occurring(&column_sums));
         let mut cells = Vec::with_capacity(row_labels.len() * column_labels.len());
         for &label in &row_labels {
@@ -144,8 +141,7 @@ pub fn adjusted_rand_index(table: &Contingency) -> f64 {
     let neither = neither as f64;
 
     2.0 * (both * neither - rows_only * columns_only)
-        / ((both + rows_only) * (rows_only + neither)
-            + (both + columns_only) * (columns_only + neither))
+        / ((both + rows_only) * (rows_only + neither) + (both + columns_only) * (columns_only + neither))
 }
 
 /// Adjusted mutual information (Vinh, Epps & Bailey 2010), at most 1.
@@ -171,19 +167,14 @@ pub fn adjusted_mutual_information(table: &Contingency, factorials: &mut LogFact
         return 0.0;
     }
     let expected = expected_mutual_information(table, factorials);
-    let mean_entropy =
-        0.5 * (entropy(&table.row_sums, table.total) + entropy(&table.column_sums, table.total));
+    let mean_entropy = 0.5 * (entropy(&table.row_sums, table.total) + entropy(&table.column_sums, table.total));
     (mutual_information(table) - expected) / (mean_entropy - expected)
 }
 
 /// Entropy in nats of the label of a random pixel.
 fn entropy(sums: &[u64], total: u64) -> f64 {
     let total = total as f64;
-    -sums
-        .iter()
-        .map(|&count| count as f64 / total)
-        .map(|share| share * share.ln())
-        .sum::<f64>()
+    -sums.iter().map(|&count| count as f64 / total).map(|share| share * share.ln()).sum::<f64>()
 }
 
 /// Mutual information in nats between the two labels of a random pixel.
@@ -225,8 +216,7 @@ fn expected_cell(a: u64, b: u64, n: u64, ln_factorial: &[f64]) -> f64 {
     let odds = n as f64 / (a as f64 * b as f64);
     let mut sum = 0.0;
     for k in (a + b).saturating_sub(n).max(1)..=a.min(b) {
-        let ln_probability =
-            ln_margins - ln_fact(k) - ln_fact(a - k) - ln_fact(b - k) - ln_fact((n - a) - (b - k));
+        let ln_probability = ln_margins - ln_fact(k) - ln_fact(a - k) - ln_fact(b - k) - ln_fact((n - a) - (b - k));
         if ln_probability > NEGLIGIBLE {
             let count = k as f64;
             sum += count * (odds * count).ln() * ln_probability.exp();
@@ -250,11 +240,7 @@ mod tests {
     }
 
     fn table(truth: &[u8], predicted: &[u8]) -> Contingency {
-        truth
-            .iter()
-            .copied()
-            .zip(predicted.iter().copied())
-            .collect()
+        truth.iter().copied().zip(predicted.iter().copied()).collect()
     }
 
     #[test]
@@ -309,8 +295,7 @@ mod tests {
                 arrangements += 1;
             }
         }
-        let expected =
-            expected_mutual_information(&table(&fixed, &moving), &mut LogFactorials::default());
+        let expected = expected_mutual_information(&table(&fixed, &moving), &mut LogFactorials::default());
         assert_eq!(arrangements, 24);
         assert!((expected - sum / 24.0).abs() < 1e-14, "{expected}");
     }

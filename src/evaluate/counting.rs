@@ -89,21 +89,17 @@ impl CountConfusion {
 
     /// The mean over the scenes of a function of their true and predicted counts.
     fn mean(&self, value: impl Fn(usize, usize) -> f64) -> Option<f64> {
-        let sum: f64 = self
-            .cells()
-            .map(|(truth, predicted, scenes)| scenes as f64 * value(truth, predicted))
-            .sum();
+        let sum: f64 = self.cells().map(|(truth, predicted, scenes)| scenes as f64 * value(truth, predicted)).sum();
         let scenes = self.scenes();
         (scenes > 0).then(|| sum / scenes as f64)
     }
 
     /// Every `(truth, predicted, scenes)`.
     fn cells(&self) -> impl Iterator<Item = (usize, usize, u64)> {
-        self.rows.iter().enumerate().flat_map(|(truth, row)| {
-            row.iter()
-                .enumerate()
-                .map(move |(predicted, &scenes)| (truth, predicted, scenes))
-        })
+        self.rows
+            .iter()
+            .enumerate()
+            .flat_map(|(truth, row)| row.iter().enumerate().map(move |(predicted, &scenes)| (truth, predicted, scenes)))
     }
 }
 
@@ -114,9 +110,7 @@ mod tests {
     fn tally(scenes: &[(usize, usize)]) -> CountConfusion {
         let mut confusion = CountConfusion::default();
         for &(truth, predicted) in scenes {
-            confusion
-                .add(truth, predicted)
-                .expect("the counts are small");
+            confusion.add(truth, predicted).expect("the counts are small");
         }
         confusion
     }
@@ -133,10 +127,7 @@ mod tests {
         let confusion = tally(&[(1, 1), (0, 3), (1, 1), (2, 0)]);
         assert_eq!(confusion.accuracy(), Some(0.5));
         assert_eq!(confusion.mean_squared_error(), Some((9.0 + 4.0) / 4.0));
-        assert_eq!(
-            confusion.accuracy_standard_error(),
-            Some((0.25f64 / 3.0).sqrt())
-        );
+        assert_eq!(confusion.accuracy_standard_error(), Some((0.25f64 / 3.0).sqrt()));
     }
 
     #[test]
@@ -160,10 +151,7 @@ mod tests {
         let mut confusion = tally(&[(1, 1)]);
         let before = confusion.clone();
         for (truth, predicted) in [(usize::MAX, 0), (0, MAX_COUNT + 1)] {
-            assert_eq!(
-                confusion.add(truth, predicted),
-                Err(CountTooLarge { truth, predicted })
-            );
+            assert_eq!(confusion.add(truth, predicted), Err(CountTooLarge { truth, predicted }));
         }
         assert_eq!(confusion, before);
         assert_eq!(confusion.add(MAX_COUNT, MAX_COUNT), Ok(()));
@@ -174,9 +162,6 @@ mod tests {
         let confusion = tally(&[(1, 0), (0, 1)]);
         let json = serde_json::to_string(&confusion).expect("a table of integers");
         assert_eq!(json, "[[0,1],[1,0]]");
-        assert_eq!(
-            serde_json::from_str::<CountConfusion>(&json).expect("its own"),
-            confusion
-        );
+        assert_eq!(serde_json::from_str::<CountConfusion>(&json).expect("its own"), confusion);
     }
 }

@@ -40,10 +40,7 @@ mod tests {
         for k in 1..=20u64 {
             factorial *= k;
             let expected = (factorial as f64).ln();
-            assert!(
-                (table[k as usize] - expected).abs() <= 1e-14 * expected,
-                "{k}! is off"
-            );
+            assert!((table[k as usize] - expected).abs() <= 1e-14 * expected, "{k}! is off");
         }
         assert_eq!(table[..2], [0.0, 0.0]);
     }
@@ -52,14 +49,10 @@ mod tests {
     fn large_factorials_match_stirlings_series() {
         let n = 65_536.0f64;
         // The next term of the series, 1/(1260 n⁵), is below 10⁻²⁷.
-        let stirling = n * n.ln() - n + 0.5 * (std::f64::consts::TAU * n).ln() + 1.0 / (12.0 * n)
-            - 1.0 / (360.0 * n.powi(3));
+        let stirling =
+            n * n.ln() - n + 0.5 * (std::f64::consts::TAU * n).ln() + 1.0 / (12.0 * n) - 1.0 / (360.0 * n.powi(3));
         let table = LogFactorials::default().up_to(65_536).to_vec();
-        assert!(
-            (table[65_536] - stirling).abs() < 2e-10,
-            "{}",
-            table[65_536] - stirling
-        );
+        assert!((table[65_536] - stirling).abs() < 2e-10, "{}", table[65_536] - stirling);
     }
 
     #[test]

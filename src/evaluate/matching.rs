@@ -42,9 +42,8 @@ pub fn maximum_weight_matching(weights: &[Vec<f64>]) -> Result<Vec<Option<usize>
     // The search assigns every line of the smaller side, so rows and columns trade places if needed.
     if rows <= columns {
         let mut column_of_row = vec![None; rows];
-        for (column, row) in cheapest_assignment(rows, columns, |row, column| -weights[row][column])
-            .into_iter()
-            .enumerate()
+        for (column, row) in
+            cheapest_assignment(rows, columns, |row, column| -weights[row][column]).into_iter().enumerate()
         {
             if let Some(row) = row {
                 column_of_row[row] = Some(column);
@@ -52,9 +51,7 @@ pub fn maximum_weight_matching(weights: &[Vec<f64>]) -> Result<Vec<Option<usize>
         }
         Ok(column_of_row)
     } else {
-        Ok(cheapest_assignment(columns, rows, |column, row| {
-            -weights[row][column]
-        }))
+        Ok(cheapest_assignment(columns, rows, |column, row| -weights[row][column]))
     }
 }
 
@@ -63,11 +60,7 @@ fn check(weights: &[Vec<f64>]) -> Result<(), MatchingError> {
     for (row, values) in weights.iter().enumerate() {
         let found = values.len();
         if found != expected {
-            return Err(MatchingError::Ragged {
-                row,
-                found,
-                expected,
-            });
+            return Err(MatchingError::Ragged { row, found, expected });
         }
         if let Some(column) = values.iter().position(|weight| !weight.is_finite()) {
             return Err(MatchingError::NotFinite { row, column });
@@ -81,11 +74,7 @@ fn check(weights: &[Vec<f64>]) -> Result<(), MatchingError> {
 /// There must be at least as many tasks as agents. Agents are added one by one; each enters along
 /// the alternating path of least reduced cost `cost(agent, task) − price_agent − price_task ≥ 0`,
 /// found as in Dijkstra's algorithm, with the prices updated so that assigned pairs stay at zero.
-fn cheapest_assignment(
-    agents: usize,
-    tasks: usize,
-    cost: impl Fn(usize, usize) -> f64,
-) -> Vec<Option<usize>> {
+fn cheapest_assignment(agents: usize, tasks: usize, cost: impl Fn(usize, usize) -> f64) -> Vec<Option<usize>> {
     let mut agent_prices = vec![0.0; agents];
     // One task more than there are: the entrance, held by the agent who is looking for a task.
     let entrance = tasks;
@@ -107,9 +96,8 @@ fn cheapest_assignment(
                     (distance[task], previous[task]) = (reduced, here);
                 }
             }
-            let Some(nearest) = (0..tasks)
-                .filter(|&task| !visited[task])
-                .min_by(|&a, &b| distance[a].total_cmp(&distance[b]))
+            let Some(nearest) =
+                (0..tasks).filter(|&task| !visited[task]).min_by(|&a, &b| distance[a].total_cmp(&distance[b]))
             else {
                 break;
             };
@@ -141,11 +129,7 @@ mod tests {
     use super::*;
 
     fn total(weights: &[Vec<f64>], matching: &[Option<usize>]) -> f64 {
-        matching
-            .iter()
-            .enumerate()
-            .filter_map(|(row, column)| column.map(|column| weights[row][column]))
-            .sum()
+        matching.iter().enumerate().filter_map(|(row, column)| column.map(|column| weights[row][column])).sum()
     }
 
     /// The best total over all one-to-one matchings of rows `row..`, which may skip `skips` rows.
@@ -168,19 +152,13 @@ mod tests {
     #[test]
     fn the_greedy_choice_is_not_always_the_best() {
         let weights = [vec![0.9, 0.8], vec![0.8, 0.1]];
-        assert_eq!(
-            maximum_weight_matching(&weights),
-            Ok(vec![Some(1), Some(0)])
-        );
+        assert_eq!(maximum_weight_matching(&weights), Ok(vec![Some(1), Some(0)]));
     }
 
     #[test]
     fn the_larger_side_is_left_over() {
         let tall = [vec![0.2], vec![0.7], vec![0.5]];
-        assert_eq!(
-            maximum_weight_matching(&tall),
-            Ok(vec![None, Some(0), None])
-        );
+        assert_eq!(maximum_weight_matching(&tall), Ok(vec![None, Some(0), None]));
         let wide = [vec![0.2, 0.7, 0.5]];
         assert_eq!(maximum_weight_matching(&wide), Ok(vec![Some(1)]));
     }
@@ -188,27 +166,17 @@ mod tests {
     #[test]
     fn empty_matrices_match_nothing() {
         assert_eq!(maximum_weight_matching(&[]), Ok(vec![]));
-        assert_eq!(
-            maximum_weight_matching(&[vec![], vec![]]),
-            Ok(vec![None, None])
-        );
+        assert_eq!(maximum_weight_matching(&[vec![], vec![]]), Ok(vec![None, None]));
     }
 
     #[test]
     fn malformed_matrices_are_refused() {
         assert_eq!(
             maximum_weight_matching(&[vec![1.0, 2.0], vec![1.0]]),
-            Err(MatchingError::Ragged {
-                row: 1,
-                found: 1,
-                expected: 2
-            })
+            Err(MatchingError::Ragged { row: 1, found: 1, expected: 2 })
         );
         for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(
-                maximum_weight_matching(&[vec![1.0, bad]]),
-                Err(MatchingError::NotFinite { row: 0, column: 1 })
-            );
+            assert_eq!(maximum_weight_matching(&[vec![1.0, bad]]), Err(MatchingError::NotFinite { row: 0, column: 1 }));
         }
     }
 

@@ -71,13 +71,7 @@ mod tests {
 
     #[test]
     fn too_few_values_have_no_statistics() {
-        assert_eq!(
-            (mean(&[]).value(), mean(&[]).standard_error()),
-            (None, None)
-        );
-        assert_eq!(
-            (mean(&[3.0]).value(), mean(&[3.0]).standard_error()),
-            (Some(3.0), None)
-        );
+        assert_eq!((mean(&[]).value(), mean(&[]).standard_error()), (None, None));
+        assert_eq!((mean(&[3.0]).value(), mean(&[3.0]).standard_error()), (Some(3.0), None));
     }
 }

@@ -22,7 +22,8 @@ pub fn presence(model: &Model, inference: &Inference, images: &Tensor) -> Result
     while settled.iter().any(|done| !done) {
         let with = log_prob(model, inference, images, &present)?;
         let without = (0..k).map(|out| {
-            let rest: Vec<_> = present.iter().map(|p| p.iter().enumerate().map(|(i, p)| *p && i != out).collect()).collect();
+            let rest: Vec<_> =
+                present.iter().map(|p| p.iter().enumerate().map(|(i, p)| *p && i != out).collect()).collect();
             log_prob(model, inference, images, &rest)
         });
         let without: Vec<Vec<f32>> = without.collect::<Result<_>>()?;

@@ -59,95 +59,30 @@ impl fmt::Display for Report {
 
         writeln!(out, "{} scenes", self.scenes)?;
         writeln!(out)?;
-        row(
-            out,
-            "reconstruction",
-            fixed(self.reconstruction_nats, 2),
-            "nats per image, −log p",
-        )?;
+        row(out, "reconstruction", fixed(self.reconstruction_nats, 2), "nats per image, −log p")?;
         row(out, "KL", fixed(self.kl_nats, 2), "nats per image")?;
-        row(
-            out,
-            "location",
-            fixed(self.location_nats, 2),
-            "nats per image",
-        )?;
-        row(
-            out,
-            "ELBO",
-            fixed(self.elbo, 2),
-            "nats per image, higher is better",
-        )?;
-        row(
-            out,
-            "squared error",
-            fixed(self.mse, 6),
-            "per pixel, values in [0, 1]",
-        )?;
+        row(out, "location", fixed(self.location_nats, 2), "nats per image")?;
+        row(out, "ELBO", fixed(self.elbo, 2), "nats per image, higher is better")?;
+        row(out, "squared error", fixed(self.mse, 6), "per pixel, values in [0, 1]")?;
         writeln!(out)?;
         let accuracy = with_error(self.count_accuracy, self.count_accuracy_sem);
-        row(
-            out,
-            "count accuracy",
-            accuracy,
-            format_args!("{counted} scenes of known count"),
-        )?;
-        row(
-            out,
-            "count error",
-            fixed(count_error, 3),
-            "objects², mean squared",
-        )?;
-        row(
-            out,
-            "entities",
-            fixed(self.entities_per_scene, 3),
-            "per scene",
-        )?;
+        row(out, "count accuracy", accuracy, format_args!("{counted} scenes of known count"))?;
+        row(out, "count error", fixed(count_error, 3), "objects², mean squared")?;
+        row(out, "entities", fixed(self.entities_per_scene, 3), "per scene")?;
         writeln!(out)?;
         let ari = with_error(self.ari_foreground, self.ari_foreground_sem);
-        row(
-            out,
-            "ARI, foreground",
-            ari,
-            format_args!("{pairs} scenes with 2 or more objects"),
-        )?;
-        row(
-            out,
-            "AMI, foreground",
-            fixed(self.ami_foreground, 3),
-            "the same scenes",
-        )?;
-        row(
-            out,
-            "ARI, all pixels",
-            fixed(self.ari_all, 3),
-            "background is a cluster",
-        )?;
-        row(
-            out,
-            "mean IoU",
-            fixed(self.miou, 3),
-            "objects and matched entities",
-        )?;
-        row(
-            out,
-            "mean F1",
-            fixed(self.f1, 3),
-            "objects and matched entities",
-        )?;
+        row(out, "ARI, foreground", ari, format_args!("{pairs} scenes with 2 or more objects"))?;
+        row(out, "AMI, foreground", fixed(self.ami_foreground, 3), "the same scenes")?;
+        row(out, "ARI, all pixels", fixed(self.ari_all, 3), "background is a cluster")?;
+        row(out, "mean IoU", fixed(self.miou, 3), "objects and matched entities")?;
+        row(out, "mean F1", fixed(self.f1, 3), "objects and matched entities")?;
 
         counts.map_or(Ok(()), |counts| confusion(out, counts))
     }
 }
 
 /// One line of the table: the values line up at their decimal points, the notes behind them.
-fn row(
-    out: &mut fmt::Formatter,
-    name: &str,
-    (whole, rest): (String, String),
-    note: impl fmt::Display,
-) -> fmt::Result {
+fn row(out: &mut fmt::Formatter, name: &str, (whole, rest): (String, String), note: impl fmt::Display) -> fmt::Result {
     writeln!(out, "  {name:<16}{whole:>8}{rest:<14}{note}")
 }
 
@@ -172,10 +107,7 @@ fn confusion(out: &mut fmt::Formatter, counts: &CountConfusion) -> fmt::Result {
     let largest = counts.rows().iter().flatten().max().copied().unwrap_or(0);
     let width = largest.to_string().len().max(3) + 1;
     writeln!(out)?;
-    writeln!(
-        out,
-        "Scenes by number of objects (rows) and of entities found (columns)"
-    )?;
+    writeln!(out, "Scenes by number of objects (rows) and of entities found (columns)")?;
     writeln!(out)?;
     write!(out, "  {:>5}", "")?;
     for predicted in 0..counts.columns() {
@@ -263,12 +195,7 @@ Scenes by number of objects (rows) and of entities found (columns)
     #[test]
     fn the_json_keys_are_fixed() {
         let json = serde_json::to_value(report()).expect("a plain structure");
-        let mut keys: Vec<&str> = json
-            .as_object()
-            .expect("an object")
-            .keys()
-            .map(String::as_str)
-            .collect();
+        let mut keys: Vec<&str> = json.as_object().expect("an object").keys().map(String::as_str).collect();
         let mut expected = [
             "scenes",
             "reconstruction_nats",
@@ -299,9 +226,6 @@ Scenes by number of objects (rows) and of entities found (columns)
     #[test]
     fn it_survives_json() {
         let json = serde_json::to_string(&report()).expect("a plain structure");
-        assert_eq!(
-            serde_json::from_str::<Report>(&json).expect("its own"),
-            report()
-        );
+        assert_eq!(serde_json::from_str::<Report>(&json).expect("its own"), report());
     }
 }

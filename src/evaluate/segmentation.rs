@@ -80,16 +80,13 @@ impl SegmentationScores {
                 foreground: foreground.len(),
             });
         }
-        let objects: Contingency = pairs(truth, foreground)
-            .filter(|&(object, _)| object != BACKGROUND)
-            .collect();
+        let objects: Contingency = pairs(truth, foreground).filter(|&(object, _)| object != BACKGROUND).collect();
         let all: Contingency = pairs(truth, predicted).collect();
 
         let several_objects = objects.row_labels().len() >= 2;
         Ok(Self {
             ari_foreground: several_objects.then(|| adjusted_rand_index(&objects)),
-            ami_foreground: several_objects
-                .then(|| adjusted_mutual_information(&objects, factorials)),
+            ami_foreground: several_objects.then(|| adjusted_mutual_information(&objects, factorials)),
             ari_all: (all.total() > 0).then(|| adjusted_rand_index(&all)),
             miou: mean_matched(&all, intersection_over_union)?,
             f1: mean_matched(&all, f1)?,
@@ -114,23 +111,16 @@ fn f1(shared: u64, first: u64, second: u64) -> f64 {
 /// The mean over the true objects of their overlap with the entity matched to them.
 ///
 /// `overlap` takes the pixels shared by an object and an entity, and the pixels of each.
-fn mean_matched(
-    table: &Contingency,
-    overlap: impl Fn(u64, u64, u64) -> f64,
-) -> Result<Option<f64>, MatchingError> {
-    let entities: Vec<usize> = (0..table.column_labels().len())
-        .filter(|&column| table.column_labels()[column] != BACKGROUND)
-        .collect();
+fn mean_matched(table: &Contingency, overlap: impl Fn(u64, u64, u64) -> f64) -> Result<Option<f64>, MatchingError> {
+    let entities: Vec<usize> =
+        (0..table.column_labels().len()).filter(|&column| table.column_labels()[column] != BACKGROUND).collect();
     let overlaps: Vec<Vec<f64>> = table
         .rows()
         .zip(table.row_sums())
         .zip(table.row_labels())
         .filter(|&(_, &label)| label != BACKGROUND)
         .map(|((shared, &object_size), _)| {
-            entities
-                .iter()
-                .map(|&entity| overlap(shared[entity], object_size, table.column_sums()[entity]))
-                .collect()
+            entities.iter().map(|&entity| overlap(shared[entity], object_size, table.column_sums()[entity])).collect()
         })
         .collect();
     if overlaps.is_empty() {
@@ -153,11 +143,7 @@ mod tests {
     const B: u8 = BACKGROUND;
 
     fn scores(truth: &[u8], predicted: &[u8], foreground: &[u8]) -> SegmentationScores {
-        let masks = Masks {
-            truth,
-            predicted,
-            foreground,
-        };
+        let masks = Masks { truth, predicted, foreground };
         SegmentationScores::of(masks, &mut LogFactorials::default()).expect("the sizes agree")
     }
 
@@ -194,10 +180,7 @@ mod tests {
 
     #[test]
     fn an_empty_scene_seen_as_empty_has_only_the_score_of_all_pixels() {
-        let only_all = SegmentationScores {
-            ari_all: Some(1.0),
-            ..Default::default()
-        };
+        let only_all = SegmentationScores { ari_all: Some(1.0), ..Default::default() };
         assert_eq!(scores(&[B; 4], &[B; 4], &[B; 4]), only_all);
     }
 
@@ -217,11 +200,7 @@ mod tests {
     fn foreground_scores_read_the_foreground_assignment_of_object_pixels() {
         // The prediction leaves half of each object to the background, and its assignment of the
         // true background is arbitrary: neither may show.
-        let divided = scores(
-            &[0, 0, 1, 1, B, B],
-            &[5, B, 6, B, B, B],
-            &[5, 5, 6, 6, 6, 5],
-        );
+        let divided = scores(&[0, 0, 1, 1, B, B], &[5, B, 6, B, B, B], &[5, 5, 6, 6, 6, 5]);
         assert_eq!(divided.ari_foreground, Some(1.0));
         assert_eq!(divided.ami_foreground, Some(1.0));
         assert!(divided.ari_all.is_some_and(|ari| ari < 1.0));
@@ -234,11 +213,7 @@ mod tests {
         assert_eq!((merged.miou, merged.f1), (Some(0.5), Some(0.5)));
         let invented = scores(&[0, 0, B, B], &[9, 9, 8, 8], &[9, 9, 8, 8]);
         assert_eq!((invented.miou, invented.f1), (Some(1.0), Some(1.0)));
-        assert_eq!(
-            invented.ari_all,
-            Some(1.0),
-            "the background counts as one cluster more"
-        );
+        assert_eq!(invented.ari_all, Some(1.0), "the background counts as one cluster more");
     }
 
     #[test]
@@ -252,20 +227,9 @@ mod tests {
 
     #[test]
     fn masks_of_different_sizes_are_refused() {
-        let masks = Masks {
-            truth: &[0, 0],
-            predicted: &[0],
-            foreground: &[0, 0],
-        };
+        let masks = Masks { truth: &[0, 0], predicted: &[0], foreground: &[0, 0] };
         let refused = SegmentationScores::of(masks, &mut LogFactorials::default());
-        assert_eq!(
-            refused,
-            Err(SegmentationError::Sizes {
-                truth: 2,
-                predicted: 1,
-                foreground: 2
-            })
-        );
+        assert_eq!(refused, Err(SegmentationError::Sizes { truth: 2, predicted: 1, foreground: 2 }));
     }
 
     proptest! {

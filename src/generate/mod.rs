@@ -73,11 +73,18 @@ impl Generator {
         match latent {
             Latent::Gaussian { dimensions, .. } if rows * columns == 1 => Ok(Self::Prior { dimensions: *dimensions }),
             _ => {
-                let mut found = Found { counts: vec![0; selection.entities + 1], cells: vec![0; rows * columns], ..Found::default() };
+                let mut found = Found {
+                    counts: vec![0; selection.entities + 1],
+                    cells: vec![0; rows * columns],
+                    ..Found::default()
+                };
                 for batch in images {
                     found.add(model, &batch?, selection).map_err(GenerateError::from)?;
                 }
-                found.fit(latent.dimensions(), columns, selection).map(|fitted| Self::Fitted(Box::new(fitted))).map_err(E::from)
+                found
+                    .fit(latent.dimensions(), columns, selection)
+                    .map(|fitted| Self::Fitted(Box::new(fitted)))
+                    .map_err(E::from)
             }
         }
     }
@@ -96,7 +103,8 @@ impl Generator {
 
     /// `count` new images (count, H, W, C): the means of p(x|z) for sampled z.
     pub fn sample(&self, model: &Model, count: usize, seed: u64, device: &Device) -> Result<Tensor> {
-        let plans: Vec<Plan> = (0..count).map(|i| self.plan(&mut random::stream(seed, "generated image", i as u64))).collect();
+        let plans: Vec<Plan> =
+            (0..count).map(|i| self.plan(&mut random::stream(seed, "generated image", i as u64))).collect();
         let k = plans.iter().map(|plan| plan.cells.len()).max().unwrap_or(0).max(1);
         let d = match self {
             Self::Prior { dimensions } => *dimensions,
@@ -187,7 +195,8 @@ struct Found {
 impl Found {
     fn add(&mut self, model: &Model, images: &Tensor, selection: &Selection) -> Result<()> {
         let decomposition = Decomposition::of(model, images, selection)?;
-        let means = decomposition.inference.entities.mean()?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
+        let means =
+            decomposition.inference.entities.mean()?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
         for ((present, cells), means) in decomposition.present.iter().zip(&decomposition.inference.cells).zip(&means) {
             let there = (0..present.len()).filter(|k| present[*k]);
             self.counts[there.clone().count()] += 1;
@@ -201,7 +210,12 @@ impl Found {
         Ok(())
     }
 
-    fn fit(self, dimensions: usize, columns: usize, selection: &Selection) -> std::result::Result<Fitted, GenerateError> {
+    fn fit(
+        self,
+        dimensions: usize,
+        columns: usize,
+        selection: &Selection,
+    ) -> std::result::Result<Fitted, GenerateError> {
         if self.entities == 0 {
             return Err(GenerateError::Nothing { images: self.images });
         }

@@ -123,7 +123,8 @@ mod tests {
             let exact: f64 = l[i].iter().zip(&x[i]).map(|(l, x)| x * p(*l).ln() + (1.0 - x) * (1.0 - p(*l)).ln()).sum();
             assert!((a - exact).abs() < 1e-9 && (b - exact).abs() < 1e-9);
         }
-        let gradients = |out: Tensor| -> Result<Vec<Vec<f64>>> { out.sum_all()?.backward()?.get(&logits).unwrap().to_vec2() };
+        let gradients =
+            |out: Tensor| -> Result<Vec<Vec<f64>>> { out.sum_all()?.backward()?.get(&logits).unwrap().to_vec2() };
         for (a, b) in gradients(ours)?.concat().into_iter().zip(gradients(theirs)?.concat()) {
             assert!((a - b).abs() < 1e-12);
         }

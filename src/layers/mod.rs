@@ -76,7 +76,9 @@ impl std::fmt::Display for Extent {
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// A size of zero somewhere.
-    #[error("a layer of {channels} channels with kernel {kernel} and stride {stride} over {large} has nothing in it: all must be at least 1")]
+    #[error(
+        "a layer of {channels} channels with kernel {kernel} and stride {stride} over {large} has nothing in it: all must be at least 1"
+    )]
     Empty {
         /// The larger image that the layer reads or writes.
         large: Extent,

@@ -87,7 +87,10 @@ impl Place {
 
     fn run<T: Real>(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let canvases = self.forward::<T>(contiguous(storage, layout)?);
-        Ok((T::to_cpu_storage_owned(canvases), (self.corners.len(), self.canvas.0, self.canvas.1, self.channels).into()))
+        Ok((
+            T::to_cpu_storage_owned(canvases),
+            (self.corners.len(), self.canvas.0, self.canvas.1, self.channels).into(),
+        ))
     }
 
     fn run_backward<T: Real>(&self, patches: &Tensor, gradient: &Tensor) -> Result<Tensor> {

@@ -28,11 +28,7 @@ pub trait Real: WithDType + Default {
     /// |x|
     #[inline(always)]
     fn magnitude(self) -> Self {
-        if self < Self::zero() {
-            Self::zero() - self
-        } else {
-            self
-        }
+        if self < Self::zero() { Self::zero() - self } else { self }
     }
 
     /// Logistic sigmoid 1 / (1 + e⁻ˣ).
@@ -53,11 +49,7 @@ pub trait Real: WithDType + Default {
     fn softplus(self) -> Self {
         let tail = (Self::zero() - self.magnitude()).exp().ln_1p();
         // The comparison is written so that NaN passes through instead of turning into 0.
-        let positive = if self <= Self::zero() {
-            Self::zero()
-        } else {
-            self
-        };
+        let positive = if self <= Self::zero() { Self::zero() } else { self };
         positive + tail
     }
 }

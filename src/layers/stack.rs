@@ -105,7 +105,6 @@ impl Stack {
         &self.layers
     }
 
-
     /// All parameters one after the other, in the order of the layers: weight, bias, weight, bias, …
     fn parameters(&self) -> Result<Tensor> {
         let flat = self.layers.iter().flat_map(|l| [l.weight.flatten_all(), l.bias.flatten_all()]);
@@ -214,7 +213,9 @@ impl Pass {
         let partial: Vec<Vec<T>> = dxs
             .par_iter_mut()
             .enumerate()
-            .map(|(g, dx)| self.backward_group(&args, &weights, g * images..batch.min((g + 1) * images), dx.as_deref_mut()))
+            .map(|(g, dx)| {
+                self.backward_group(&args, &weights, g * images..batch.min((g + 1) * images), dx.as_deref_mut())
+            })
             .collect();
         let sum = sum_in_order(partial);
         (args.want_dx.then_some(dx), self.store_gradients(&sum))
@@ -232,7 +233,8 @@ impl Pass {
             debug_assert!(data.len() >= images.end * n);
             images.start * n..images.end * n
         };
-        let lens: Vec<usize> = self.layers.iter().map(|l| l.linear.gradient_len() + l.linear.output().channels).collect();
+        let lens: Vec<usize> =
+            self.layers.iter().map(|l| l.linear.gradient_len() + l.linear.output().channels).collect();
         let mut gradients = vec![T::zero(); lens.iter().sum()];
         let mut end = gradients.len();
         let last = self.output.len();
@@ -288,7 +290,13 @@ impl Pass {
         Ok((T::to_cpu_storage_owned(last), Shape::from((batch, height, width, channels))))
     }
 
-    fn run_backward<T: Real>(&self, x: &Tensor, p: &Tensor, y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Tensor)> {
+    fn run_backward<T: Real>(
+        &self,
+        x: &Tensor,
+        p: &Tensor,
+        y: &Tensor,
+        dy: &Tensor,
+    ) -> Result<(Option<Tensor>, Tensor)> {
         let tape = self.tape.lock().unwrap_or_else(|e| e.into_inner());
         let Some(tape) = tape.as_ref() else { bail!("backward through a stack of layers whose outputs were not kept") };
         let dy = dy.contiguous()?;

@@ -5,7 +5,7 @@
 //! > logit(a ∪ b) = log(eᵃ + eᵇ + eᵃ⁺ᵇ),
 //!
 //! a log-sum-exp, finite for every pair of finite logits; K variables are combined one after the other. The derivative is
-//! ∂l/∂l_k = σ(l_k) / σ(l) = exp(l_k − l + softplus(l) − softplus(l_k)), again without overflow.
+//! ∂l/∂l_k = σ(l_k) / σ(l), written so that nothing overflows.
 
 use super::real::{Real, vectorise};
 use super::stack::{contiguous, on_cpu};
@@ -36,12 +36,25 @@ fn reference(logits: &Tensor) -> Result<Tensor> {
 
 struct Union;
 
-/// log(eᵃ + eᵇ + eᵃ⁺ᵇ)
+/// log(eᵃ + eᵇ + eᵃ⁺ᵇ): with the largest of the three exponents taken out, one term is 1, one e^−|low| and one
+/// e^(low − high − low⁺), where low⁺ = max(low, 0).
 #[inline(always)]
 fn either<T: Real>(a: T, b: T) -> T {
-    let both = a + b;
-    let largest = a.larger(b).larger(both);
-    largest + ((a - largest).exp() + (b - largest).exp() + (both - largest).exp()).ln()
+    let high = a.larger(b);
+    let low = if a > b { b } else { a };
+    let low_positive = low.larger(T::zero());
+    let terms = T::one() + (T::zero() - low.magnitude()).exp() + (low - high - low_positive).exp();
+    high + low_positive + terms.ln()
+}
+
+/// The parts of σ(l_k) / σ(l) that depend on the union alone: with s = max(0, −l) it is
+/// (e^−s + e^(−l − s)) / (e^−s + e^(−l_k − s)), in which no exponent but the last can be positive, and that one only makes
+/// the quotient vanish. Returns (s, e^−s, numerator).
+#[inline(always)]
+fn shared<T: Real>(union: T) -> (T, T, T) {
+    let shift = (T::zero() - union).larger(T::zero());
+    let scale = (T::zero() - shift).exp();
+    (shift, scale, scale + (T::zero() - union - shift).exp())
 }
 
 impl Union {
@@ -60,15 +73,24 @@ impl Union {
     fn backward<T: Real>(&self, logits: &[T], union: &[T], gradient: &[T], k: usize, n: usize) -> Vec<T> {
         let mut out = vec![T::zero(); logits.len()];
         let images = out.par_chunks_mut(k * n).zip(logits.par_chunks(k * n));
-        images.zip(union.par_chunks(n).zip(gradient.par_chunks(n))).for_each(|((out, components), (union, gradient))| {
-            for (out, component) in out.chunks_exact_mut(n).zip(components.chunks_exact(n)) {
+        images.zip(union.par_chunks(n).zip(gradient.par_chunks(n))).for_each(
+            |((out, components), (union, gradient))| {
+                let mut common = vec![(T::zero(), T::zero(), T::zero()); n];
                 vectorise(|| {
-                    for (((o, l), u), g) in out.iter_mut().zip(component).zip(union).zip(gradient) {
-                        *o = *g * (*l - *u + u.softplus() - l.softplus()).exp();
+                    for ((c, u), g) in common.iter_mut().zip(union).zip(gradient) {
+                        let (shift, scale, numerator) = shared(*u);
+                        *c = (shift, scale, numerator * *g);
                     }
                 });
-            }
-        });
+                for (out, component) in out.chunks_exact_mut(n).zip(components.chunks_exact(n)) {
+                    vectorise(|| {
+                        for ((o, l), (shift, scale, numerator)) in out.iter_mut().zip(component).zip(&common) {
+                            *o = *numerator / (*scale + (T::zero() - *l - *shift).exp());
+                        }
+                    });
+                }
+            },
+        );
         out
     }
 

@@ -45,11 +45,7 @@ impl Window {
         if kernel == 0 || stride == 0 || channels == 0 || large.len() == 0 {
             return Err(LayerError::Empty { large, channels, kernel, stride });
         }
-        let small = Extent {
-            height: large.height.div_ceil(stride),
-            width: large.width.div_ceil(stride),
-            channels,
-        };
+        let small = Extent { height: large.height.div_ceil(stride), width: large.width.div_ceil(stride), channels };
         let padding = kernel.saturating_sub(stride) / 2;
         Ok(Self { large, small, kernel, stride, padding, taps: kernel.div_ceil(stride) })
     }

@@ -2,7 +2,7 @@
 
 use super::encoder::centred;
 use super::selector::Cells;
-use crate::config::{DecoderConfig, DecoderTrunk, Latent, Placement};
+use crate::config::{ConvolutionConfig, DecoderConfig, DecoderTrunk, Latent, Placement};
 use crate::layers::{Activation, Extent, LayerSpec, Stack, place};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -75,7 +75,8 @@ impl Decoder {
 
 /// The layers that end in a patch of at least the wanted size.
 fn specs(trunk: &DecoderTrunk, patch: Extent) -> Vec<(LayerSpec, Activation)> {
-    let dense = |hidden: &[usize], activation| hidden.iter().map(|&n| (LayerSpec::Dense(n), activation)).collect::<Vec<_>>();
+    let dense =
+        |hidden: &[usize], activation| hidden.iter().map(|&n| (LayerSpec::Dense(n), activation)).collect::<Vec<_>>();
     match trunk {
         DecoderTrunk::Dense { hidden, activation } => {
             let mut specs = dense(hidden, *activation);
@@ -89,10 +90,7 @@ fn specs(trunk: &DecoderTrunk, patch: Extent) -> Vec<(LayerSpec, Activation)> {
             let mut specs = dense(hidden, *activation);
             specs.push((LayerSpec::Dense(small.len()), *activation));
             specs.push((LayerSpec::Reshape(small), Activation::Identity));
-            for layer in layers {
-                let (channels, kernel, stride) = (layer.channels, layer.kernel, layer.stride);
-                specs.push((LayerSpec::Upconvolution { channels, kernel, stride }, *activation));
-            }
+            specs.extend(layers.iter().map(|&layer| (ConvolutionConfig { up: true, ..layer }.into(), *activation)));
             let pixels = LayerSpec::Upconvolution { channels: patch.channels, kernel: *kernel, stride: *stride };
             specs.push((pixels, Activation::Identity));
             specs

@@ -65,8 +65,7 @@ text{font-family:system-ui,-apple-system,'Segoe UI','Noto Sans','DejaVu Sans',He
 /// panel of the count accuracy is left out where no point has one.
 pub fn curves(title: &str, training: &[CurvePoint], validation: &[CurvePoint]) -> String {
     let mut svg = String::new();
-    write_document(&mut svg, title, &panels(training, validation))
-        .expect("writing to a string does not fail");
+    write_document(&mut svg, title, &panels(training, validation)).expect("writing to a string does not fail");
     svg
 }
 
@@ -82,9 +81,7 @@ fn panels(training: &[CurvePoint], validation: &[CurvePoint]) -> Vec<Panel> {
     let nats = "nats per image";
     let mut panels = vec![
         panel("−ELBO", nats, None, |point| Some(point.negative_elbo)),
-        panel("Reconstruction", nats, None, |point| {
-            Some(point.reconstruction)
-        }),
+        panel("Reconstruction", nats, None, |point| Some(point.reconstruction)),
         panel("KL", nats, None, |point| Some(point.kl)),
     ];
     let percent: Value = |point| point.count_accuracy.map(|share| 100.0 * share);
@@ -116,14 +113,8 @@ fn write_document(svg: &mut String, title: &str, panels: &[Panel]) -> fmt::Resul
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{label}">"#
     )?;
     writeln!(svg, "<style>\n{STYLE}</style>")?;
-    writeln!(
-        svg,
-        r##"<rect width="{width}" height="{height}" rx="8" fill="#fff"/>"##
-    )?;
-    writeln!(
-        svg,
-        r#"<text class="title" x="{MARGIN}" y="40">{title}</text>"#
-    )?;
+    writeln!(svg, r##"<rect width="{width}" height="{height}" rx="8" fill="#fff"/>"##)?;
+    writeln!(svg, r#"<text class="title" x="{MARGIN}" y="40">{title}</text>"#)?;
     write_key(svg, width - MARGIN)?;
     for (index, panel) in panels.iter().enumerate() {
         let (row, column) = (index / COLUMNS, index % COLUMNS);
@@ -140,17 +131,9 @@ fn write_key(svg: &mut String, right: f64) -> fmt::Result {
     let (training, validation) = (right - 206.0, right - 104.0);
     for (class, x) in [("training", training), ("validation", validation)] {
         writeln!(svg, r#"<path class="{class}" d="M{x} 35h26"/>"#)?;
-        writeln!(
-            svg,
-            r#"<text class="key" x="{}" y="40">{class}</text>"#,
-            x + 34.0
-        )?;
+        writeln!(svg, r#"<text class="key" x="{}" y="40">{class}</text>"#, x + 34.0)?;
     }
-    writeln!(
-        svg,
-        r#"<circle class="dot" cx="{}" cy="35" r="3"/>"#,
-        validation + 13.0
-    )
+    writeln!(svg, r#"<circle class="dot" cx="{}" cy="35" r="3"/>"#, validation + 13.0)
 }
 
 /// `text` as it may stand in XML text and in quoted attributes.
@@ -175,19 +158,11 @@ mod tests {
     use super::*;
 
     fn point(step: u64, value: f64, count_accuracy: Option<f64>) -> CurvePoint {
-        CurvePoint {
-            step,
-            negative_elbo: value,
-            reconstruction: value,
-            kl: value,
-            count_accuracy,
-        }
+        CurvePoint { step, negative_elbo: value, reconstruction: value, kl: value, count_accuracy }
     }
 
     fn line(steps: u64, accuracy: Option<f64>) -> Vec<CurvePoint> {
-        (0..steps)
-            .map(|step| point(step, 100.0 - step as f64, accuracy))
-            .collect()
+        (0..steps).map(|step| point(step, 100.0 - step as f64, accuracy)).collect()
     }
 
     #[test]
@@ -218,10 +193,7 @@ mod tests {
     fn steps_out_of_order_are_sorted() {
         let mut shuffled = line(9, None);
         shuffled.reverse();
-        assert_eq!(
-            curves("run", &shuffled, &[]),
-            curves("run", &line(9, None), &[])
-        );
+        assert_eq!(curves("run", &shuffled, &[]), curves("run", &line(9, None), &[]));
     }
 
     #[test]

@@ -80,11 +80,7 @@ pub fn decomposition(
         .headings(headings.into_iter().chain(entities))
         .group_from(4)
         .footnote(FOOTNOTE)
-        .colour_bar(ColourBar {
-            column: 1,
-            low: "0".into(),
-            high: nats(highest),
-        });
+        .colour_bar(ColourBar { column: 1, low: "0".into(), high: nats(highest) });
     for (number, row) in (1..).zip(rows) {
         sheet = sheet.row(None, row.tiles(shape, highest, number)?);
     }
@@ -101,8 +97,7 @@ impl DecompositionRow {
             Tile::from_values(&self.input, shape, &named("input"))?,
             self.kl_tile(highest, number)?,
             Tile::from_values(merged, shape, &named("reconstruction"))?,
-            self.mask_tile(shape, number)?
-                .captioned(format!("{present} present")),
+            self.mask_tile(shape, number)?.captioned(format!("{present} present")),
         ];
         for (index, entity) in self.entities.iter().enumerate() {
             let what = named(&format!("image of entity {}", index + 1));
@@ -111,8 +106,7 @@ impl DecompositionRow {
             tiles.push(if entity.present {
                 tile.captioned(nats(entity.kl))
             } else {
-                tile.captioned(format!("absent · {}", nats(entity.kl)))
-                    .dimmed()
+                tile.captioned(format!("absent · {}", nats(entity.kl))).dimmed()
             });
         }
         Ok(tiles)
@@ -129,16 +123,8 @@ impl DecompositionRow {
         for shown in [false, true] {
             for (index, entity) in self.entities.iter().enumerate() {
                 if entity.present == shown {
-                    let colour = if shown {
-                        palette::entity(index)
-                    } else {
-                        palette::FAINT_INK
-                    };
-                    let mark = Mark {
-                        cell: entity.cell,
-                        grid: self.grid,
-                        colour,
-                    };
+                    let colour = if shown { palette::entity(index) } else { palette::FAINT_INK };
+                    let mark = Mark { cell: entity.cell, grid: self.grid, colour };
                     tile = tile.marked(mark, &format!("entity {} of row {number}", index + 1))?;
                 }
             }
@@ -149,19 +135,11 @@ impl DecompositionRow {
     /// The scene, dimmed, under the entities' colours.
     fn mask_tile(&self, shape: Shape, number: usize) -> Result<Tile, PictureError> {
         let pixels = shape.pixels();
-        check_length(
-            self.masks.len(),
-            pixels,
-            &format!("the masks of row {number}"),
-        )?;
+        check_length(self.masks.len(), pixels, &format!("the masks of row {number}"))?;
         let entities = self.entities.len();
         let named = |&&index: &&u8| index != BACKGROUND && usize::from(index) >= entities;
         if let Some(&index) = self.masks.iter().find(named) {
-            return Err(PictureError::MaskIndex {
-                row: number,
-                index,
-                entities,
-            });
+            return Err(PictureError::MaskIndex { row: number, index, entities });
         }
         Ok(Tile::from_pixels(shape, |pixel| match self.masks[pixel] {
             BACKGROUND => {
@@ -176,20 +154,13 @@ impl DecompositionRow {
 /// The largest KL of all maps, and the top of their shared scale: above 0, so
 /// that it can be divided by.
 fn highest_kl(rows: &[DecompositionRow]) -> f32 {
-    let highest = rows
-        .iter()
-        .map(|row| highest_of(&row.kl_map))
-        .fold(0.0, f32::max);
+    let highest = rows.iter().map(|row| highest_of(&row.kl_map)).fold(0.0, f32::max);
     if highest > 0.0 { highest } else { 1.0 }
 }
 
 /// The largest finite value, or 0.
 fn highest_of(values: &[f32]) -> f32 {
-    values
-        .iter()
-        .copied()
-        .filter(|value| value.is_finite())
-        .fold(0.0, f32::max)
+    values.iter().copied().filter(|value| value.is_finite()).fold(0.0, f32::max)
 }
 
 /// A KL as it is written under tiles.
@@ -204,12 +175,7 @@ mod tests {
     const SHAPE: Shape = Shape::new(8, 8, 1);
 
     fn entity(present: bool) -> EntityTile {
-        EntityTile {
-            image: vec![0.0; 64],
-            kl: 3.0,
-            cell: (1, 2),
-            present,
-        }
+        EntityTile { image: vec![0.0; 64], kl: 3.0, cell: (1, 2), present }
     }
 
     /// A scene with one present and one absent entity, the first of which
@@ -240,11 +206,7 @@ mod tests {
         let picture = drawn(row()).unwrap();
         let (mask, mark, frame) = (16 * 16, 36 * 36 - 32 * 32, 134 * 134 - 128 * 128);
         assert_eq!(count(&picture, palette::entity(0)), mask + mark + frame);
-        assert_eq!(
-            count(&picture, palette::entity(1)),
-            0,
-            "an absent entity is dimmed"
-        );
+        assert_eq!(count(&picture, palette::entity(1)), 0, "an absent entity is dimmed");
     }
 
     #[test]
@@ -270,18 +232,12 @@ mod tests {
         type Damage = fn(&mut DecompositionRow);
         let cases: [(Damage, &str); 7] = [
             (|row| row.input.clear(), "the input of row 1 holds 0"),
-            (
-                |row| row.reconstruction.push(0.0),
-                "the reconstruction of row 1 holds 65",
-            ),
+            (|row| row.reconstruction.push(0.0), "the reconstruction of row 1 holds 65"),
             (|row| row.kl_map.truncate(3), "the KL map of row 1 holds 3"),
             (|row| row.grid = (usize::MAX, 2), "cannot draw a tile"),
             (|row| row.masks.clear(), "the masks of row 1 holds 0"),
             (|row| row.masks[0] = 2, "the masks of row 1 name entity 2"),
-            (
-                |row| row.entities[1].cell = (4, 0),
-                "entity 2 of row 1 is cell (4, 0)",
-            ),
+            (|row| row.entities[1].cell = (4, 0), "entity 2 of row 1 is cell (4, 0)"),
         ];
         for (damage, message) in cases {
             let mut row = row();

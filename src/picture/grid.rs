@@ -134,10 +134,7 @@ impl Sheet {
     /// Adds a row of tiles, with a label to the left of it.
     #[must_use]
     pub fn row(mut self, label: Option<&str>, tiles: impl IntoIterator<Item = Tile>) -> Self {
-        self.rows.push(Row {
-            label: label.map(str::to_owned),
-            tiles: tiles.into_iter().collect(),
-        });
+        self.rows.push(Row { label: label.map(str::to_owned), tiles: tiles.into_iter().collect() });
         self
     }
 
@@ -178,23 +175,12 @@ impl Sheet {
 
     fn draw_words(&self, canvas: &mut RgbImage, layout: &Layout) {
         let line = text::line_height(self.density);
-        let bold = Style {
-            weight: Weight::Bold,
-            ..self.style(palette::INK)
-        };
-        for (words, top) in layout
-            .title
-            .iter()
-            .zip((layout.title_top..).step_by(line as usize))
-        {
+        let bold = Style { weight: Weight::Bold, ..self.style(palette::INK) };
+        for (words, top) in layout.title.iter().zip((layout.title_top..).step_by(line as usize)) {
             text::draw(canvas, (layout.left, top), words, bold);
         }
         let faint = self.style(palette::FAINT_INK);
-        for (words, top) in layout
-            .footnote
-            .iter()
-            .zip((layout.footnote_top..).step_by(line as usize))
-        {
+        for (words, top) in layout.footnote.iter().zip((layout.footnote_top..).step_by(line as usize)) {
             text::draw(canvas, (layout.left, top), words, faint);
         }
         for (heading, column) in self.headings.iter().zip(0..layout.columns()) {
@@ -246,12 +232,7 @@ impl Sheet {
         let words = text::width(&format!("{} {}", bar.low, bar.high), self.density);
         let beyond = words.saturating_sub(area.width).div_ceil(2);
         let right = area.x + area.width + beyond;
-        text::draw(
-            canvas,
-            (area.x.saturating_sub(beyond), top),
-            &bar.low,
-            faint,
-        );
+        text::draw(canvas, (area.x.saturating_sub(beyond), top), &bar.low, faint);
         let high = right.saturating_sub(text::width(&bar.high, self.density));
         text::draw(canvas, (high, top), &bar.high, faint);
     }
@@ -265,11 +246,7 @@ impl Sheet {
     }
 
     const fn style(&self, ink: Rgb<u8>) -> Style {
-        Style {
-            weight: Weight::Regular,
-            ink,
-            density: self.density,
-        }
+        Style { weight: Weight::Regular, ink, density: self.density }
     }
 }
 
@@ -292,9 +269,7 @@ mod tests {
         let black = Rgb([0, 0, 0]);
         for (scale, density, side) in [(1, Density::Single, 8), (3, Density::Double, 48)] {
             let sheet = Sheet::new(SHAPE).scale(scale).density(density);
-            let sheet = sheet
-                .row(None, [tile(0.0), tile(0.0)])
-                .row(None, [tile(0.0)]);
+            let sheet = sheet.row(None, [tile(0.0), tile(0.0)]).row(None, [tile(0.0)]);
             assert_eq!(count(&sheet.draw().unwrap(), black), 3 * side * side);
         }
     }
@@ -307,11 +282,7 @@ mod tests {
             .group_from(1)
             .row(Some("label"), [tile(0.0).captioned("first"), tile(1.0)])
             .row(None, [tile(0.0)])
-            .colour_bar(ColourBar {
-                column: 0,
-                low: "0".into(),
-                high: "9 nats".into(),
-            })
+            .colour_bar(ColourBar { column: 0, low: "0".into(), high: "9 nats".into() })
             .footnote("a note");
         let (single, double) = (sheet.draw(), sheet.density(Density::Double).draw());
         let ((width, height), double) = (single.unwrap().dimensions(), double.unwrap());
@@ -321,19 +292,9 @@ mod tests {
     #[test]
     fn words_never_touch_the_margin() {
         let long = "a very long line of words that no small tile could ever hold, not even 2 of it";
-        let bar = ColourBar {
-            column: 0,
-            low: "0".into(),
-            high: "1000 nats per cell".into(),
-        };
-        let sheet = Sheet::new(SHAPE)
-            .scale(1)
-            .title(long)
-            .footnote(long)
-            .headings([long, long]);
-        let sheet = sheet
-            .row(Some(long), [tile(0.0).captioned(long)])
-            .colour_bar(bar);
+        let bar = ColourBar { column: 0, low: "0".into(), high: "1000 nats per cell".into() };
+        let sheet = Sheet::new(SHAPE).scale(1).title(long).footnote(long).headings([long, long]);
+        let sheet = sheet.row(Some(long), [tile(0.0).captioned(long)]).colour_bar(bar);
         let picture = sheet.draw().unwrap();
         let (width, height) = picture.dimensions();
         for (x, y, pixel) in picture.enumerate_pixels() {
@@ -345,11 +306,7 @@ mod tests {
     #[test]
     fn frames_and_marks_take_their_colours() {
         let (framed, marked) = (palette::entity(0), palette::entity(1));
-        let mark = Mark {
-            cell: (1, 1),
-            grid: (4, 4),
-            colour: marked,
-        };
+        let mark = Mark { cell: (1, 1), grid: (4, 4), colour: marked };
         let tile = tile(0.0).framed(framed).marked(mark, "a cell").unwrap();
         let picture = Sheet::new(SHAPE).scale(8).row(None, [tile]).draw().unwrap();
         assert_eq!(count(&picture, framed), 70 * 70 - 64 * 64);
@@ -358,10 +315,7 @@ mod tests {
 
     #[test]
     fn dimming_fades_towards_the_page() {
-        let picture = Sheet::new(SHAPE)
-            .row(None, [tile(0.0).dimmed()])
-            .draw()
-            .unwrap();
+        let picture = Sheet::new(SHAPE).row(None, [tile(0.0).dimmed()]).draw().unwrap();
         assert_eq!(count(&picture, Rgb([0, 0, 0])), 0);
     }
 
@@ -370,27 +324,14 @@ mod tests {
         let empty = Sheet::new(SHAPE).row(Some("nothing"), []);
         assert!(matches!(empty.draw(), Err(PictureError::Empty)));
         let huge = Sheet::new(SHAPE).scale(u32::MAX).row(None, [tile(0.0)]);
-        assert!(matches!(
-            huge.draw(),
-            Err(PictureError::SheetTooLarge { .. })
-        ));
+        assert!(matches!(huge.draw(), Err(PictureError::SheetTooLarge { .. })));
         let shapeless = Sheet::new(Shape::new(0, 0, 1)).row(None, [tile(0.0)]);
         assert!(matches!(shapeless.draw(), Err(PictureError::Shape { .. })));
     }
 
     #[test]
     fn a_colour_bar_beyond_the_last_column_does_no_harm() {
-        let bar = ColourBar {
-            column: 99,
-            low: "0".into(),
-            high: "1".into(),
-        };
-        assert!(
-            Sheet::new(SHAPE)
-                .row(None, [tile(0.0)])
-                .colour_bar(bar)
-                .draw()
-                .is_ok()
-        );
+        let bar = ColourBar { column: 99, low: "0".into(), high: "1".into() };
+        assert!(Sheet::new(SHAPE).row(None, [tile(0.0)]).colour_bar(bar).draw().is_ok());
     }
 }

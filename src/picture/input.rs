@@ -141,10 +141,7 @@ fn fit(picture: DynamicImage, shape: Shape) -> Fitted {
         None => picture,
     };
     if let Some((width, height)) = scaled_from {
-        notes.push(format!(
-            "scaled from {width}×{height} to {}×{}",
-            size.0, size.1
-        ));
+        notes.push(format!("scaled from {width}×{height} to {}×{}", size.0, size.1));
     }
 
     let mut canvas = Canvas::new(picture, shape.channels);
@@ -154,24 +151,15 @@ fn fit(picture: DynamicImage, shape: Shape) -> Fitted {
         notes.push("dark ink on a light page, inverted".to_owned());
     }
     if (size.1 as usize, size.0 as usize) != (shape.height, shape.width) {
-        notes.push(format!(
-            "padded to {}×{} with the background",
-            shape.width, shape.height
-        ));
+        notes.push(format!("padded to {}×{} with the background", shape.width, shape.height));
     }
-    Fitted {
-        pixels: canvas.padded(shape),
-        inverted,
-        scaled_from,
-        notes,
-    }
+    Fitted { pixels: canvas.padded(shape), inverted, scaled_from, notes }
 }
 
 /// The largest size of `original`'s proportions within `room`, both as
 /// (width, height); at least one pixel a side.
 fn fitting_size(original: (u32, u32), room: (u32, u32)) -> (u32, u32) {
-    let [width, height, across, down] =
-        [original.0, original.1, room.0, room.1].map(|side| u64::from(side.max(1)));
+    let [width, height, across, down] = [original.0, original.1, room.0, room.1].map(|side| u64::from(side.max(1)));
     let rounded = |length: u64, by: u64, over: u64| ((length * by + over / 2) / over).max(1) as u32;
     if width * down > height * across {
         (room.0, rounded(height, across, width))
@@ -192,41 +180,23 @@ mod tests {
     fn drawing(width: u32, height: u32, page: u8, ink: u8) -> DynamicImage {
         let middle = |at: u32, side: u32| (side / 3..side - side / 3).contains(&at);
         DynamicImage::ImageLuma8(GrayImage::from_fn(width, height, |x, y| {
-            Luma([if middle(x, width) && middle(y, height) {
-                ink
-            } else {
-                page
-            }])
+            Luma([if middle(x, width) && middle(y, height) { ink } else { page }])
         }))
     }
 
     #[test]
     fn a_picture_of_the_right_size_keeps_its_pixels() {
         let picture = GrayImage::from_fn(16, 16, |x, y| Luma([(x * y) as u8]));
-        let expected: Vec<f32> = picture
-            .pixels()
-            .map(|pixel| f32::from(pixel[0]) / 255.0)
-            .collect();
+        let expected: Vec<f32> = picture.pixels().map(|pixel| f32::from(pixel[0]) / 255.0).collect();
         let fitted = fit(DynamicImage::ImageLuma8(picture), SHAPE);
-        assert_eq!(
-            fitted,
-            Fitted {
-                pixels: expected,
-                inverted: false,
-                scaled_from: None,
-                notes: vec![]
-            }
-        );
+        assert_eq!(fitted, Fitted { pixels: expected, inverted: false, scaled_from: None, notes: vec![] });
     }
 
     #[test]
     fn dark_ink_on_a_light_page_is_inverted_for_grey_models_only() {
         let grey = fit(drawing(16, 16, 250, 0), SHAPE);
         assert!(grey.inverted);
-        assert_eq!(
-            (grey.pixels[0], grey.pixels[8 * 16 + 8]),
-            (5.0 / 255.0, 1.0)
-        );
+        assert_eq!((grey.pixels[0], grey.pixels[8 * 16 + 8]), (5.0 / 255.0, 1.0));
         let colour = fit(drawing(16, 16, 250, 0), Shape::new(16, 16, 3));
         assert!(!colour.inverted);
         assert_eq!(colour.pixels[0], 250.0 / 255.0);
@@ -255,30 +225,22 @@ mod tests {
     fn scaling_never_leaves_the_range_of_the_picture() {
         let fitted = fit(drawing(301, 299, 40, 200), SHAPE);
         let (low, high) = (40.0 / 255.0, 200.0 / 255.0);
-        assert!(
-            fitted
-                .pixels
-                .iter()
-                .all(|value| (low..=high).contains(value))
-        );
+        assert!(fitted.pixels.iter().all(|value| (low..=high).contains(value)));
     }
 
     #[test]
     fn transparent_ink_is_found_on_either_page() {
         for ink in [0, 255] {
-            let picture = RgbaImage::from_fn(16, 16, |x, _| {
-                if x == 8 {
-                    Rgba([ink, ink, ink, 255])
-                } else {
-                    Rgba([ink, ink, ink, 0])
-                }
-            });
+            let picture =
+                RgbaImage::from_fn(
+                    16,
+                    16,
+                    |x, _| {
+                        if x == 8 { Rgba([ink, ink, ink, 255]) } else { Rgba([ink, ink, ink, 0]) }
+                    },
+                );
             let fitted = fit(DynamicImage::ImageRgba8(picture), SHAPE);
-            assert_eq!(
-                (fitted.pixels[0], fitted.pixels[8]),
-                (0.0, 1.0),
-                "ink {ink}"
-            );
+            assert_eq!((fitted.pixels[0], fitted.pixels[8]), (0.0, 1.0), "ink {ink}");
         }
     }
 

@@ -20,12 +20,7 @@ impl Area {
     /// The box `by` pixels larger on every side, cut off at 0.
     pub const fn grown(self, by: u32) -> Self {
         let (x, y) = (self.x.saturating_sub(by), self.y.saturating_sub(by));
-        Self {
-            x,
-            y,
-            width: self.right().saturating_add(by) - x,
-            height: self.bottom().saturating_add(by) - y,
-        }
+        Self { x, y, width: self.right().saturating_add(by) - x, height: self.bottom().saturating_add(by) - y }
     }
 
     /// The part of this box that lies inside `other`.
@@ -54,12 +49,7 @@ impl Area {
 
 /// Colours every pixel of `area` by its position inside the area.
 pub fn shade(canvas: &mut RgbImage, area: Area, colour: impl Fn(u32, u32) -> Rgb<u8>) {
-    let visible = area.clipped(Area {
-        x: 0,
-        y: 0,
-        width: canvas.width(),
-        height: canvas.height(),
-    });
+    let visible = area.clipped(Area { x: 0, y: 0, width: canvas.width(), height: canvas.height() });
     for y in visible.y..visible.bottom() {
         for x in visible.x..visible.right() {
             canvas.put_pixel(x, y, colour(x - area.x, y - area.y));
@@ -77,12 +67,7 @@ pub fn fill(canvas: &mut RgbImage, area: Area, colour: Rgb<u8>) {
 pub fn frame(canvas: &mut RgbImage, inner: Area, thickness: u32, within: Area, colour: Rgb<u8>) {
     let outer = inner.grown(thickness).clipped(within);
     let inner = inner.clipped(within);
-    let visible = outer.clipped(Area {
-        x: 0,
-        y: 0,
-        width: canvas.width(),
-        height: canvas.height(),
-    });
+    let visible = outer.clipped(Area { x: 0, y: 0, width: canvas.width(), height: canvas.height() });
     for y in visible.y..visible.bottom() {
         for x in visible.x..visible.right() {
             if !inner.contains(x, y) {
@@ -98,12 +83,9 @@ pub fn stretch(canvas: &mut RgbImage, area: Area, picture: &RgbImage) {
     if columns == 0 || rows == 0 {
         return;
     }
-    let source = |position: u32, length: u32, pixels: u32| {
-        (u64::from(position) * u64::from(pixels) / u64::from(length)) as u32
-    };
-    shade(canvas, area, |x, y| {
-        *picture.get_pixel(source(x, area.width, columns), source(y, area.height, rows))
-    });
+    let source =
+        |position: u32, length: u32, pixels: u32| (u64::from(position) * u64::from(pixels) / u64::from(length)) as u32;
+    shade(canvas, area, |x, y| *picture.get_pixel(source(x, area.width, columns), source(y, area.height, rows)));
 }
 
 #[cfg(test)]
@@ -114,12 +96,7 @@ mod tests {
     const BLACK: Rgb<u8> = Rgb([0, 0, 0]);
 
     fn area(x: u32, y: u32, width: u32, height: u32) -> Area {
-        Area {
-            x,
-            y,
-            width,
-            height,
-        }
+        Area { x, y, width, height }
     }
 
     fn count(canvas: &RgbImage, colour: Rgb<u8>) -> usize {

@@ -50,11 +50,7 @@ const RAMP: [Rgb<u8>; 7] = [
 /// Values outside 0…1 take the nearer end, and NaN the dark one.
 pub fn ramp(value: f32) -> Rgb<u8> {
     let last = RAMP.len() - 1;
-    let position = if value.is_nan() {
-        0.0
-    } else {
-        value.clamp(0.0, 1.0)
-    } * last as f32;
+    let position = if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) } * last as f32;
     let below = (position as usize).min(last - 1);
     mix(RAMP[below], RAMP[below + 1], position - below as f32)
 }
@@ -90,9 +86,7 @@ mod tests {
 
     #[test]
     fn the_ramp_only_gets_lighter() {
-        let steps: Vec<f32> = (0..=100)
-            .map(|i| luminance(ramp(i as f32 / 100.0)))
-            .collect();
+        let steps: Vec<f32> = (0..=100).map(|i| luminance(ramp(i as f32 / 100.0))).collect();
         assert!(steps.windows(2).all(|pair| pair[1] >= pair[0]));
         assert!(steps[100] - steps[0] > 0.9);
     }

@@ -21,16 +21,8 @@ pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), PictureError> {
     let mut bytes = Vec::new();
     // Sheets are mostly flat colour: the slow setting pays for itself in repositories and pages.
     PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive)
-        .write_image(
-            picture.as_raw(),
-            picture.width(),
-            picture.height(),
-            ExtendedColorType::Rgb8,
-        )
-        .map_err(|source| PictureError::Encode {
-            path: path.to_owned(),
-            source,
-        })?;
+        .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
+        .map_err(|source| PictureError::Encode { path: path.to_owned(), source })?;
     Ok(crate::files::write_bytes_atomic(path, &bytes)?)
 }
 

@@ -65,10 +65,7 @@ mod tests {
     const SHAPE: Shape = Shape::new(4, 4, 1);
 
     fn row(label: &str, images: usize) -> ImageRow {
-        ImageRow {
-            label: label.to_owned(),
-            images: vec![vec![0.5; 16]; images],
-        }
+        ImageRow { label: label.to_owned(), images: vec![vec![0.5; 16]; images] }
     }
 
     fn drawn(rows: &[ImageRow]) -> Result<RgbImage, PictureError> {
@@ -86,10 +83,7 @@ mod tests {
     #[test]
     fn rows_of_different_lengths_are_refused() {
         let error = drawn(&[row("input", 3), row("vae", 2)]).unwrap_err();
-        assert!(
-            error.to_string().contains("\"vae\" has 2 images"),
-            "{error}"
-        );
+        assert!(error.to_string().contains("\"vae\" has 2 images"), "{error}");
     }
 
     #[test]
@@ -97,20 +91,12 @@ mod tests {
         let mut bad = row("vae", 2);
         bad.images[1].pop();
         let error = drawn(&[row("input", 2), bad]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("image 2 of row \"vae\" holds 15"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("image 2 of row \"vae\" holds 15"), "{error}");
     }
 
     #[test]
     fn nothing_to_show_is_an_error() {
         assert!(matches!(drawn(&[]), Err(PictureError::Empty)));
-        assert!(matches!(
-            drawn(&[row("input", 0)]),
-            Err(PictureError::Empty)
-        ));
+        assert!(matches!(drawn(&[row("input", 0)]), Err(PictureError::Empty)));
     }
 }

@@ -42,13 +42,7 @@ mod tests {
     const SHAPE: Shape = Shape::new(4, 4, 3);
 
     fn drawn(images: usize, columns: usize) -> Result<RgbImage, PictureError> {
-        samples(
-            "a test",
-            SHAPE,
-            &vec![vec![0.5; 48]; images],
-            columns,
-            Density::Single,
-        )
+        samples("a test", SHAPE, &vec![vec![0.5; 48]; images], columns, Density::Single)
     }
 
     #[test]

@@ -20,11 +20,7 @@ pub struct Shape {
 impl Shape {
     /// A shape of `height`×`width` pixels with `channels` values each.
     pub const fn new(height: usize, width: usize, channels: usize) -> Self {
-        Self {
-            height,
-            width,
-            channels,
-        }
+        Self { height, width, channels }
     }
 
     /// Whether images of this shape can be drawn.
@@ -34,22 +30,12 @@ impl Shape {
     /// of channels other than 1 and 3.
     pub fn check(self) -> Result<(), PictureError> {
         let side = 1..=MAX_SIDE;
-        let drawable = side.contains(&self.height)
-            && side.contains(&self.width)
-            && matches!(self.channels, 1 | 3);
+        let drawable = side.contains(&self.height) && side.contains(&self.width) && matches!(self.channels, 1 | 3);
         if drawable {
             return Ok(());
         }
-        let Self {
-            height,
-            width,
-            channels,
-        } = self;
-        Err(PictureError::Shape {
-            height,
-            width,
-            channels,
-        })
+        let Self { height, width, channels } = self;
+        Err(PictureError::Shape { height, width, channels })
     }
 
     /// Whether `values` holds exactly one image of this shape; `what` names it
@@ -73,11 +59,7 @@ pub(super) fn check_length(actual: usize, expected: usize, what: &str) -> Result
     if actual == expected {
         return Ok(());
     }
-    Err(PictureError::Length {
-        what: what.to_owned(),
-        expected,
-        actual,
-    })
+    Err(PictureError::Length { what: what.to_owned(), expected, actual })
 }
 
 #[cfg(test)]
@@ -92,23 +74,15 @@ mod tests {
             Shape::new(8, 8, 2),
             Shape::new(usize::MAX, usize::MAX, 3),
         ] {
-            assert!(
-                matches!(shape.check(), Err(PictureError::Shape { .. })),
-                "{shape:?}"
-            );
+            assert!(matches!(shape.check(), Err(PictureError::Shape { .. })), "{shape:?}");
         }
         assert!(Shape::new(MAX_SIDE, 1, 3).check().is_ok());
     }
 
     #[test]
     fn a_wrong_number_of_values_is_named() {
-        let error = Shape::new(2, 3, 1)
-            .check_values(&[0.0; 5], "the input of row 1")
-            .unwrap_err();
+        let error = Shape::new(2, 3, 1).check_values(&[0.0; 5], "the input of row 1").unwrap_err();
         let message = error.to_string();
-        assert!(
-            message.contains("the input of row 1 holds 5 values where 6"),
-            "{message}"
-        );
+        assert!(message.contains("the input of row 1 holds 5 values where 6"), "{message}");
     }
 }

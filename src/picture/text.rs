@@ -6,9 +6,7 @@
 use std::borrow::Cow;
 
 use image::{Rgb, RgbImage};
-use noto_sans_mono_bitmap::{
-    FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width,
-};
+use noto_sans_mono_bitmap::{FontWeight, RasterHeight, RasterizedChar, get_raster, get_raster_width};
 
 use super::{Density, palette};
 
@@ -40,9 +38,7 @@ pub const fn line_height(density: Density) -> u32 {
 /// Width of `text` on one line, in device pixels.
 pub fn width(text: &str, density: Density) -> u32 {
     let letters = spelled(text).chars().count();
-    u32::try_from(letters)
-        .unwrap_or(u32::MAX)
-        .saturating_mul(letter_width(density))
+    u32::try_from(letters).unwrap_or(u32::MAX).saturating_mul(letter_width(density))
 }
 
 /// Width of one letter, in device pixels; the same for all.
@@ -93,10 +89,7 @@ pub fn shortened(text: &str, letters: usize) -> Cow<'_, str> {
     if text.chars().count() <= letters {
         return Cow::Borrowed(text);
     }
-    let kept: String = text
-        .chars()
-        .take(letters.saturating_sub(CUT.len()))
-        .collect();
+    let kept: String = text.chars().take(letters.saturating_sub(CUT.len())).collect();
     Cow::Owned(kept.trim_end().to_owned() + CUT)
 }
 
@@ -154,11 +147,7 @@ mod tests {
     use super::*;
 
     fn style(density: Density) -> Style {
-        Style {
-            weight: Weight::Regular,
-            ink: palette::INK,
-            density,
-        }
+        Style { weight: Weight::Regular, ink: palette::INK, density }
     }
 
     fn page(width: u32, height: u32) -> RgbImage {
@@ -172,9 +161,7 @@ mod tests {
             let (wide, high) = (width(text, density), line_height(density));
             let mut canvas = page(wide + 20, high + 20);
             draw(&mut canvas, (10, 10), text, style(density));
-            let inked = canvas
-                .enumerate_pixels()
-                .filter(|(_, _, pixel)| **pixel != palette::PAGE);
+            let inked = canvas.enumerate_pixels().filter(|(_, _, pixel)| **pixel != palette::PAGE);
             let mut any = false;
             for (x, y, _) in inked {
                 any = true;
@@ -186,23 +173,14 @@ mod tests {
 
     #[test]
     fn double_density_doubles_the_measure() {
-        assert_eq!(
-            width("entity", Density::Double),
-            2 * width("entity", Density::Single)
-        );
-        assert_eq!(
-            line_height(Density::Double),
-            2 * line_height(Density::Single)
-        );
+        assert_eq!(width("entity", Density::Double), 2 * width("entity", Density::Single));
+        assert_eq!(line_height(Density::Double), 2 * line_height(Density::Single));
     }
 
     #[test]
     fn bold_letters_are_as_wide_as_regular_ones() {
         for height in [RasterHeight::Size16, RasterHeight::Size32] {
-            assert_eq!(
-                get_raster_width(FontWeight::Bold, height),
-                get_raster_width(FontWeight::Regular, height)
-            );
+            assert_eq!(get_raster_width(FontWeight::Bold, height), get_raster_width(FontWeight::Regular, height));
         }
     }
 
@@ -210,12 +188,7 @@ mod tests {
     fn drawing_off_the_canvas_is_clipped() {
         let mut canvas = page(10, 5);
         draw(&mut canvas, (6, 0), "wide text", style(Density::Double));
-        draw(
-            &mut canvas,
-            (u32::MAX, u32::MAX),
-            "far away",
-            style(Density::Single),
-        );
+        draw(&mut canvas, (u32::MAX, u32::MAX), "far away", style(Density::Single));
     }
 
     #[test]
@@ -227,10 +200,7 @@ mod tests {
         };
         assert_eq!(drawn("β…"), drawn("ß..."));
         assert_eq!(drawn("漢"), drawn("?"));
-        assert_eq!(
-            width("0…9", Density::Single),
-            width("0...9", Density::Single)
-        );
+        assert_eq!(width("0…9", Density::Single), width("0...9", Density::Single));
     }
 
     #[test]

@@ -39,31 +39,21 @@ impl Tile {
     /// [`PictureError::Shape`] and [`PictureError::Length`].
     pub fn from_values(values: &[f32], shape: Shape, what: &str) -> Result<Self, PictureError> {
         shape.check_values(values, what)?;
-        Ok(Self::from_pixels(shape, |pixel| {
-            colour_of(values, shape, pixel)
-        }))
+        Ok(Self::from_pixels(shape, |pixel| colour_of(values, shape, pixel)))
     }
 
     /// A tile whose pixels, counted in reading order, have the given colours.
     ///
     /// The shape must have been checked.
     pub(super) fn from_pixels(shape: Shape, colour: impl Fn(usize) -> Rgb<u8>) -> Self {
-        Self::from_picture(RgbImage::from_fn(
-            shape.width as u32,
-            shape.height as u32,
-            |x, y| colour(y as usize * shape.width + x as usize),
-        ))
+        Self::from_picture(RgbImage::from_fn(shape.width as u32, shape.height as u32, |x, y| {
+            colour(y as usize * shape.width + x as usize)
+        }))
     }
 
     /// A tile that shows `picture`, stretched to the size of the sheet's tiles.
     pub const fn from_picture(picture: RgbImage) -> Self {
-        Self {
-            picture,
-            frame: None,
-            caption: None,
-            dimmed: false,
-            marks: Vec::new(),
-        }
+        Self { picture, frame: None, caption: None, dimmed: false, marks: Vec::new() }
     }
 
     /// Draws a frame of this colour around the tile.
@@ -93,20 +83,10 @@ impl Tile {
     /// [`PictureError::Cell`] if the cell lies outside its grid; `what` names
     /// the cell there.
     pub fn marked(mut self, mark: Mark, what: &str) -> Result<Self, PictureError> {
-        let Mark {
-            cell: (row, column),
-            grid: (height, width),
-            ..
-        } = mark;
+        let Mark { cell: (row, column), grid: (height, width), .. } = mark;
         if row >= height || column >= width {
             let what = what.to_owned();
-            return Err(PictureError::Cell {
-                what,
-                row,
-                column,
-                height,
-                width,
-            });
+            return Err(PictureError::Cell { what, row, column, height, width });
         }
         self.marks.push(mark);
         Ok(self)
@@ -114,11 +94,7 @@ impl Tile {
 
     /// `colour` as this tile shows it.
     pub(super) fn shown(&self, colour: Rgb<u8>) -> Rgb<u8> {
-        if self.dimmed {
-            palette::mix(colour, palette::PAGE, DIMMING)
-        } else {
-            colour
-        }
+        if self.dimmed { palette::mix(colour, palette::PAGE, DIMMING) } else { colour }
     }
 
     /// The picture itself, one pixel for each value.
@@ -132,19 +108,13 @@ impl Tile {
             return Cow::Borrowed(&self.picture);
         }
         let mut picture = self.picture.clone();
-        picture
-            .pixels_mut()
-            .for_each(|pixel| *pixel = self.shown(*pixel));
+        picture.pixels_mut().for_each(|pixel| *pixel = self.shown(*pixel));
         Cow::Owned(picture)
     }
 
     /// The ink of the caption.
     pub(super) const fn caption_ink(&self) -> Rgb<u8> {
-        if self.dimmed {
-            palette::FAINT_INK
-        } else {
-            palette::INK
-        }
+        if self.dimmed { palette::FAINT_INK } else { palette::INK }
     }
 }
 
@@ -182,16 +152,8 @@ mod tests {
     #[test]
     fn a_cell_outside_its_grid_is_refused() {
         let tile = Tile::from_picture(RgbImage::new(1, 1));
-        let mark = Mark {
-            cell: (0, 4),
-            grid: (4, 4),
-            colour: palette::INK,
-        };
+        let mark = Mark { cell: (0, 4), grid: (4, 4), colour: palette::INK };
         let error = tile.marked(mark, "entity 2 of row 1").unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("entity 2 of row 1 is cell (0, 4) of a 4×4 grid")
-        );
+        assert!(error.to_string().starts_with("entity 2 of row 1 is cell (0, 4) of a 4×4 grid"));
     }
 }

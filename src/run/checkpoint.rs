@@ -110,7 +110,8 @@ impl Checkpoint {
         let reason = |e: &dyn std::fmt::Display| damaged(path, e.to_string());
         let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| reason(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
-        let entry = |key: &str| metadata.get(key).ok_or_else(|| damaged(path, format!("its metadata has no \"{key}\"")));
+        let entry =
+            |key: &str| metadata.get(key).ok_or_else(|| damaged(path, format!("its metadata has no \"{key}\"")));
         let format: u32 = entry("format")?.parse().map_err(|_| damaged(path, "its format is no number".into()))?;
         if format > FORMAT {
             return Err(CheckpointError::Newer { path: path.into(), found: format });

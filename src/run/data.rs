@@ -43,13 +43,15 @@ fn download(name: &str) -> Result<Arc<DigitSet>, DataError> {
             "could not download {name} from the Hugging Face hub: {e}; --digits builtin needs no network, --digits DIR reads IDX files"
         ))
     })?;
-    let bytes = |images: &candle_core::Tensor, labels: &candle_core::Tensor| -> candle_core::Result<(Vec<u8>, Vec<u8>)> {
-        let images = (images * 255.0)?.round()?.to_dtype(candle_core::DType::U8)?;
-        Ok((images.flatten_all()?.to_vec1()?, labels.flatten_all()?.to_vec1()?))
-    };
+    let bytes =
+        |images: &candle_core::Tensor, labels: &candle_core::Tensor| -> candle_core::Result<(Vec<u8>, Vec<u8>)> {
+            let images = (images * 255.0)?.round()?.to_dtype(candle_core::DType::U8)?;
+            Ok((images.flatten_all()?.to_vec1()?, labels.flatten_all()?.to_vec1()?))
+        };
     let train = bytes(&dataset.train_images, &dataset.train_labels);
     let test = bytes(&dataset.test_images, &dataset.test_labels);
-    let parts = train.and_then(|train| Ok((train, test?))).map_err(|e| DataError::Hub(format!("{name} from the hub: {e}")))?;
+    let parts =
+        train.and_then(|train| Ok((train, test?))).map_err(|e| DataError::Hub(format!("{name} from the hub: {e}")))?;
     Ok(Arc::new(DigitSet::from_bytes(parts.0, parts.1)?))
 }
 

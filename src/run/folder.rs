@@ -105,6 +105,9 @@ impl RunFolder {
 
     /// The checkpoint to use: the best, or the last while there is no best.
     pub fn checkpoint(&self) -> Result<PathBuf, FolderError> {
-        [self.best(), self.last()].into_iter().find(|p| p.exists()).ok_or_else(|| FolderError::NoCheckpoint(self.path.clone()))
+        [self.best(), self.last()]
+            .into_iter()
+            .find(|p| p.exists())
+            .ok_or_else(|| FolderError::NoCheckpoint(self.path.clone()))
     }
 }

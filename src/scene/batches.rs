@@ -201,9 +201,7 @@ impl Throughput {
 #[derive(Debug, thiserror::Error)]
 pub enum BatchesError {
     /// Too small or too large a batch.
-    #[error(
-        "a batch of {0} scenes is not possible; choose a size of at least 1 whose images fit in 4 GiB"
-    )]
+    #[error("a batch of {0} scenes is not possible; choose a size of at least 1 whose images fit in 4 GiB")]
     Size(usize),
     /// Too far a start.
     #[error("step {0} lies beyond any training; start at a lower one")]
@@ -249,17 +247,13 @@ mod tests {
     fn batches_hold_the_scenes_of_the_order() {
         let source = source("survey", Split::Test);
         let values = source.shape().values();
-        for (fresh, mut order) in
-            [(true, Order::Fresh), (false, Order::Epochs(Epochs::new(1, 1_000)))]
-        {
+        for (fresh, mut order) in [(true, Order::Fresh), (false, Order::Epochs(Epochs::new(1, 1_000)))] {
             // Steps 332 to 334 cross from position 999 into the second epoch.
             for batch in take(332, fresh, 2, 3) {
                 assert_eq!(batch.images.len(), 3 * values);
                 for (place, image) in batch.images.chunks(values).enumerate() {
                     let scene = source.scene(order.scene(3 * batch.step + place as u64)).unwrap();
-                    assert!(
-                        image.iter().zip(&scene.image).all(|(&x, &y)| x == f32::from(y) / 255.0)
-                    );
+                    assert!(image.iter().zip(&scene.image).all(|(&x, &y)| x == f32::from(y) / 255.0));
                 }
             }
         }

@@ -65,8 +65,7 @@ impl DigitSet {
     pub fn builtin() -> Arc<Self> {
         static BUILTIN: OnceLock<Arc<DigitSet>> = OnceLock::new();
         let inflate = |[images, labels]: [&[u8]; 2]| Part {
-            images: idx::read(images, &[DIGIT_SIDE; 2])
-                .expect("a test checks the sums of the embedded files"),
+            images: idx::read(images, &[DIGIT_SIDE; 2]).expect("a test checks the sums of the embedded files"),
             labels: idx::read(labels, &[]).expect("a test checks the sums of the embedded files"),
         };
         let set = BUILTIN.get_or_init(|| {
@@ -141,20 +140,12 @@ impl Part {
     }
 }
 
-fn read_file(
-    folder: &Path,
-    stem: &str,
-    suffix: &str,
-    item_size: &[usize],
-) -> Result<Vec<u8>, DigitsError> {
+fn read_file(folder: &Path, stem: &str, suffix: &str, item_size: &[usize]) -> Result<Vec<u8>, DigitsError> {
     let path = [("-", ""), ("-", ".gz"), (".", ""), (".", ".gz")]
         .map(|(joint, gz)| folder.join(format!("{stem}{joint}{suffix}{gz}")))
         .into_iter()
         .find(|path| path.is_file())
-        .ok_or_else(|| DigitsError::Missing {
-            folder: folder.to_owned(),
-            name: format!("{stem}-{suffix}"),
-        })?;
+        .ok_or_else(|| DigitsError::Missing { folder: folder.to_owned(), name: format!("{stem}-{suffix}") })?;
     File::open(&path)
         .map_err(IdxError::Read)
         .and_then(|file| idx::read(BufReader::new(file), item_size))
@@ -259,8 +250,7 @@ mod tests {
             ("train-images-idx3-ubyte.gz", embedded::TRAIN_IMAGES),
             ("train-labels-idx1-ubyte.gz", embedded::TRAIN_LABELS),
         ] {
-            let sum: String =
-                Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            let sum: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
             assert!(sums.contains(&format!("{sum}  {name}")), "{name}: {sum}");
             assert!(readme.contains(&sum), "{name}: {sum}");
         }

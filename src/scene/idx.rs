@@ -58,11 +58,7 @@ pub fn read(mut file: impl Read, item_size: &[usize]) -> Result<Vec<u8>, IdxErro
     file.by_ref().take(2).read_to_end(&mut start)?;
     let gzipped = start == GZIP_MAGIC;
     let whole = io::Cursor::new(start).chain(file);
-    if gzipped {
-        read_plain(MultiGzDecoder::new(whole), item_size)
-    } else {
-        read_plain(whole, item_size)
-    }
+    if gzipped { read_plain(MultiGzDecoder::new(whole), item_size) } else { read_plain(whole, item_size) }
 }
 
 fn read_plain(mut file: impl Read, item_size: &[usize]) -> Result<Vec<u8>, IdxError> {
@@ -79,13 +75,9 @@ fn read_plain(mut file: impl Read, item_size: &[usize]) -> Result<Vec<u8>, IdxEr
     if header.len() < header_len {
         return Err(IdxError::Truncated { expected: header_len, found: header.len() });
     }
-    let sizes: Vec<usize> =
-        words[1..].iter().map(|&word| u32::from_be_bytes(word) as usize).collect();
+    let sizes: Vec<usize> = words[1..].iter().map(|&word| u32::from_be_bytes(word) as usize).collect();
     if sizes[1..] != *item_size {
-        return Err(IdxError::ItemSize {
-            expected: item_size.to_vec(),
-            found: sizes[1..].to_vec(),
-        });
+        return Err(IdxError::ItemSize { expected: item_size.to_vec(), found: sizes[1..].to_vec() });
     }
     if !(1..=MAX_ITEMS).contains(&sizes[0]) {
         return Err(IdxError::Count(sizes[0]));
@@ -96,9 +88,7 @@ fn read_plain(mut file: impl Read, item_size: &[usize]) -> Result<Vec<u8>, IdxEr
     // One byte more than announced, to notice a file that goes on.
     file.take(body_len as u64 + 1).read_to_end(&mut body)?;
     match body.len() {
-        len if len < body_len => {
-            Err(IdxError::Truncated { expected: header_len + body_len, found: header_len + len })
-        }
+        len if len < body_len => Err(IdxError::Truncated { expected: header_len + body_len, found: header_len + len }),
         len if len > body_len => Err(IdxError::Trailing(header_len + body_len)),
         _ => Ok(body),
     }

@@ -38,9 +38,7 @@ pub enum NpyError {
     #[error("is in Fortran order; save numpy.ascontiguousarray(...) of it")]
     Fortran,
     /// Not integers.
-    #[error(
-        "has values of type {0:?}; convert them with .astype(numpy.uint8), boxes with numpy.int16"
-    )]
+    #[error("has values of type {0:?}; convert them with .astype(numpy.uint8), boxes with numpy.int16")]
     Type(String),
     /// Dimensions and data disagree.
     #[error("announces dimensions {shape:?} but holds {bytes} bytes of values; save it again")]
@@ -160,11 +158,7 @@ impl Kind {
 
     fn decode(self, item: &[u8]) -> i128 {
         let push = |value: u64, &byte: &u8| value << 8 | u64::from(byte);
-        let bits = if self.big_endian {
-            item.iter().fold(0, push)
-        } else {
-            item.iter().rev().fold(0, push)
-        };
+        let bits = if self.big_endian { item.iter().fold(0, push) } else { item.iter().rev().fold(0, push) };
         if self.signed {
             let unused = u64::BITS - 8 * self.size as u32;
             i128::from((bits << unused).cast_signed() >> unused)
@@ -337,9 +331,8 @@ mod tests {
     #[test]
     fn headers_of_other_arrays_are_told_apart() {
         let parse = |text: &str| Header::parse(text).unwrap_err();
-        let of = |descr: &str, order: &str| {
-            format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': (2, 3), }}")
-        };
+        let of =
+            |descr: &str, order: &str| format!("{{'descr': {descr}, 'fortran_order': {order}, 'shape': (2, 3), }}");
         assert!(matches!(parse(&of("'|u1'", "True")), NpyError::Fortran));
         for descr in ["'<f4'", "'|b1'", "'|O'", "'<U3'", "'u1'", "''", "'<u3'", "[('a', '<i4')]"] {
             assert!(matches!(parse(&of(descr, "False")), NpyError::Type(_)), "{descr}");

@@ -47,8 +47,7 @@ impl Resizer {
             }
             out.extend(self.columns.iter().map(|(left, weights)| {
                 let pixels = &self.line[left..left + weights.len()];
-                let sum: f32 =
-                    pixels.iter().zip(weights).map(|(pixel, weight)| pixel * weight).sum();
+                let sum: f32 = pixels.iter().zip(weights).map(|(pixel, weight)| pixel * weight).sum();
                 // Rounds, as the cast cuts off; the weights are a mean, so nothing is clipped.
                 (sum + 0.5) as u8
             }));
@@ -86,13 +85,11 @@ impl Taps {
         self.width = ((2.0 * support).ceil() as usize).min(from);
         for output in 0..to {
             let centre = (output as f32 + 0.5) * ratio - 0.5;
-            let start = ((centre - support).floor() as usize + usize::from(centre >= support))
-                .min(from - self.width);
+            let start = ((centre - support).floor() as usize + usize::from(centre >= support)).min(from - self.width);
             self.starts.push(start);
             let first = self.weights.len();
             self.weights.extend(
-                (start..start + self.width)
-                    .map(|input| (1.0 - (input as f32 - centre).abs() / support).max(0.0)),
+                (start..start + self.width).map(|input| (1.0 - (input as f32 - centre).abs() / support).max(0.0)),
             );
             let weights = &mut self.weights[first..];
             let sum: f32 = weights.iter().sum();
@@ -127,8 +124,7 @@ mod tests {
             let whole: GrayImage = ImageBuffer::from_raw(28, 28, pixels).unwrap();
             let [x, y, w, h] = [crop.x, crop.y, width, height].map(|v| v as u32);
             let part = imageops::crop_imm(&whole, x, y, w, h).to_image();
-            let expected =
-                imageops::resize(&part, target.0 as u32, target.1 as u32, FilterType::Triangle);
+            let expected = imageops::resize(&part, target.0 as u32, target.1 as u32, FilterType::Triangle);
             assert_eq!(resized.len(), expected.as_raw().len());
             for (ours, theirs) in resized.iter().zip(expected.as_raw()) {
                 assert!(ours.abs_diff(*theirs) <= 1, "{ours} and {theirs}, {crop:?} to {target:?}");

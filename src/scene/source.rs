@@ -27,33 +27,19 @@ enum Origin {
 impl SceneSource {
     /// Opens `spec`, the name of a [`Recipe`] or the path of an `.npz` archive. Split, seed and
     /// digits concern recipes only: an archive is one split of its own.
-    pub fn open(
-        spec: &str,
-        digits: Arc<DigitSet>,
-        split: Split,
-        seed: u64,
-    ) -> Result<Self, SourceError> {
+    pub fn open(spec: &str, digits: Arc<DigitSet>, split: Split, seed: u64) -> Result<Self, SourceError> {
         match spec.parse::<Recipe>() {
             Ok(recipe) => Ok(Self::from_recipe(recipe, digits, split, seed)?),
             Err(_) if spec.ends_with(".npz") => {
                 let archive = Archive::read(Path::new(spec))?;
-                Ok(Self {
-                    name: spec.to_owned(),
-                    len: archive.len() as u64,
-                    origin: Origin::Archive(archive),
-                })
+                Ok(Self { name: spec.to_owned(), len: archive.len() as u64, origin: Origin::Archive(archive) })
             }
             Err(unknown) => Err(SourceError::Unknown(unknown)),
         }
     }
 
     /// The scenes of a recipe.
-    pub fn from_recipe(
-        recipe: Recipe,
-        digits: Arc<DigitSet>,
-        split: Split,
-        seed: u64,
-    ) -> Result<Self, MissingSplit> {
+    pub fn from_recipe(recipe: Recipe, digits: Arc<DigitSet>, split: Split, seed: u64) -> Result<Self, MissingSplit> {
         let len = recipe.size(split, &digits)?;
         let origin = Origin::Recipe { recipe, digits, split, seed };
         Ok(Self { name: recipe.name().to_owned(), len, origin })
@@ -95,12 +81,8 @@ impl SceneSource {
     pub fn scene(&self, index: u64) -> Result<Scene, SourceError> {
         self.check(index)?;
         match &self.origin {
-            Origin::Recipe { recipe, digits, split, seed } => {
-                Ok(recipe.scene(digits, *seed, *split, index))
-            }
-            Origin::Archive(archive) => {
-                archive.scene(index as usize).ok_or_else(|| self.beyond(index))
-            }
+            Origin::Recipe { recipe, digits, split, seed } => Ok(recipe.scene(digits, *seed, *split, index)),
+            Origin::Archive(archive) => archive.scene(index as usize).ok_or_else(|| self.beyond(index)),
         }
     }
 
@@ -143,9 +125,7 @@ pub enum SourceError {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// A scene beyond a source that is not endless.
-    #[error(
-        "{name} has {len} scene(s), numbered from 0, so no scene {index}; ask for a lower number"
-    )]
+    #[error("{name} has {len} scene(s), numbered from 0, so no scene {index}; ask for a lower number")]
     Beyond {
         /// Name of the source.
         name: String,
@@ -197,10 +177,7 @@ mod tests {
     #[test]
     fn errors_say_what_to_do() {
         let message = open("sruvey", Split::Train).unwrap_err().to_string();
-        assert!(
-            message.contains("did you mean \"survey\"") && message.contains(".npz"),
-            "{message}"
-        );
+        assert!(message.contains("did you mean \"survey\"") && message.contains(".npz"), "{message}");
         let message = open("nowhere/few.npz", Split::Train).unwrap_err().to_string();
         assert!(message.starts_with("nowhere/few.npz: "), "{message}");
         let message = open("air", Split::General).unwrap_err().to_string();

@@ -51,10 +51,7 @@ impl FromStr for Split {
     type Err = UnknownSplit;
 
     fn from_str(name: &str) -> Result<Self, UnknownSplit> {
-        Self::ALL
-            .into_iter()
-            .find(|split| split.name() == name)
-            .ok_or_else(|| UnknownSplit(name.to_owned()))
+        Self::ALL.into_iter().find(|split| split.name() == name).ok_or_else(|| UnknownSplit(name.to_owned()))
     }
 }
 

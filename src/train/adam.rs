@@ -30,9 +30,8 @@ struct Moments {
 impl Adam {
     /// Starts with zero moments.
     pub fn new(variables: &Variables) -> Result<Self> {
-        let moments = |(name, var): (String, Var)| {
-            Ok(Moments { mean: var.zeros_like()?, square: var.zeros_like()?, name, var })
-        };
+        let moments =
+            |(name, var): (String, Var)| Ok(Moments { mean: var.zeros_like()?, square: var.zeros_like()?, name, var });
         Ok(Self { variables: variables.all().into_iter().map(moments).collect::<Result<_>>()?, steps: 0 })
     }
 
@@ -50,11 +49,8 @@ impl Adam {
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64, scale: f64) -> Result<()> {
         self.steps += 1;
         let t = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let update = Update {
-            scale,
-            rate: learning_rate / (1.0 - BETA1.powi(t)),
-            correction: 1.0 / (1.0 - BETA2.powi(t)),
-        };
+        let update =
+            Update { scale, rate: learning_rate / (1.0 - BETA1.powi(t)), correction: 1.0 / (1.0 - BETA2.powi(t)) };
         for Moments { name, var, mean, square } in &mut self.variables {
             let Some(gradient) = gradients.get(var) else { bail!("variable \"{name}\" received no gradient") };
             if var.device().is_cpu() {
@@ -68,7 +64,9 @@ impl Adam {
 
     /// The state as named tensors, for a checkpoint.
     pub fn state(&self) -> HashMap<String, Tensor> {
-        let pair = |m: &Moments| [(format!("mean.{}", m.name), m.mean.clone()), (format!("square.{}", m.name), m.square.clone())];
+        let pair = |m: &Moments| {
+            [(format!("mean.{}", m.name), m.mean.clone()), (format!("square.{}", m.name), m.square.clone())]
+        };
         self.variables.iter().flat_map(pair).collect()
     }
 

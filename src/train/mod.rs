@@ -110,8 +110,11 @@ impl Trainer {
         let (loss, weights) = self.loss(images)?;
         let terms = loss.values()?;
         let step = self.step + 1;
-        let finite = |term, value: f64| if value.is_finite() { Ok(()) } else { Err(TrainError::NonFinite { step, term, value }) };
-        for (term, value) in ["the loss", "the reconstruction", "the KL", "the location charge"].into_iter().zip(terms) {
+        let finite = |term, value: f64| {
+            if value.is_finite() { Ok(()) } else { Err(TrainError::NonFinite { step, term, value }) }
+        };
+        for (term, value) in ["the loss", "the reconstruction", "the KL", "the location charge"].into_iter().zip(terms)
+        {
             finite(term, value)?;
         }
         let gradients = loss.total.backward()?;

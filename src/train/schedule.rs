@@ -107,30 +107,15 @@ impl Ramp {
         let passed = ((progress - self.start) / (self.end - self.start)).clamp(0.0, 1.0);
         let value = match self.shape {
             Shape::Linear => mix(self.from, self.to, passed),
-            Shape::Cosine => mix(
-                self.from,
-                self.to,
-                0.5 * (1.0 - (std::f64::consts::PI * passed).cos()),
-            ),
+            Shape::Cosine => mix(self.from, self.to, 0.5 * (1.0 - (std::f64::consts::PI * passed).cos())),
             // As a product of powers, which is exact at both ends.
             Shape::Exponential => self.from.powf(1.0 - passed) * self.to.powf(passed),
         };
-        if progress < self.warmup {
-            value * (progress / self.warmup)
-        } else {
-            value
-        }
+        if progress < self.warmup { value * (progress / self.warmup) } else { value }
     }
 
     fn validate(&self, name: &str) -> Result<(), String> {
-        let Self {
-            from,
-            to,
-            start,
-            end,
-            shape,
-            warmup,
-        } = *self;
+        let Self { from, to, start, end, shape, warmup } = *self;
         for (field, value) in [("from", from), ("to", to)] {
             if !value.is_finite() {
                 return Err(not_finite(&format!("{name}.{field}"), value));
@@ -144,9 +129,7 @@ impl Ramp {
             ));
         }
         if !(0.0..1.0).contains(&warmup) {
-            return Err(format!(
-                "`{name}.warmup` is {warmup}: give a fraction of training with 0 ≤ warmup < 1"
-            ));
+            return Err(format!("`{name}.warmup` is {warmup}: give a fraction of training with 0 ≤ warmup < 1"));
         }
         if shape == Shape::Exponential && !(from > 0.0 && to > 0.0) {
             return Err(format!(
@@ -220,11 +203,7 @@ impl fmt::Display for Schedule {
 impl fmt::Display for Ramp {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let (from, to) = (short(self.from), short(self.to));
-        write!(
-            out,
-            "{from} → {to}, {} over {}…{}",
-            self.shape, self.start, self.end
-        )?;
+        write!(out, "{from} → {to}, {} over {}…{}", self.shape, self.start, self.end)?;
         if self.warmup > 0.0 {
             write!(out, ", warm-up over 0…{}", self.warmup)?;
         }
@@ -245,11 +224,7 @@ impl fmt::Display for Shape {
 /// The exact value in plain or in scientific notation, whichever is shorter.
 fn short(value: f64) -> String {
     let (plain, scientific) = (value.to_string(), format!("{value:e}"));
-    if scientific.len() < plain.len() {
-        scientific
-    } else {
-        plain
-    }
+    if scientific.len() < plain.len() { scientific } else { plain }
 }
 
 #[cfg(test)]
@@ -262,26 +237,15 @@ mod tests {
     }
 
     fn parse(toml: &str) -> Schedule {
-        toml::from_str::<Config>(toml)
-            .expect("a valid schedule")
-            .rate
+        toml::from_str::<Config>(toml).expect("a valid schedule").rate
     }
 
     fn message(toml: &str) -> String {
-        toml::from_str::<Config>(toml)
-            .expect_err("an invalid schedule")
-            .to_string()
+        toml::from_str::<Config>(toml).expect_err("an invalid schedule").to_string()
     }
 
     fn ramp(from: f64, to: f64) -> Ramp {
-        Ramp {
-            from,
-            to,
-            start: 0.0,
-            end: 1.0,
-            shape: Shape::Linear,
-            warmup: 0.0,
-        }
+        Ramp { from, to, start: 0.0, end: 1.0, shape: Shape::Linear, warmup: 0.0 }
     }
 
     fn values(ramp: Ramp, steps: [u64; 5]) -> [f64; 5] {
@@ -297,11 +261,7 @@ mod tests {
 
     #[test]
     fn a_ramp_waits_moves_and_stays() {
-        let late = Ramp {
-            start: 0.2,
-            end: 0.6,
-            ..ramp(4.0, 2.0)
-        };
+        let late = Ramp { start: 0.2, end: 0.6, ..ramp(4.0, 2.0) };
         assert_eq!(values(late, [0, 20, 40, 60, 99]), [4.0, 4.0, 3.0, 2.0, 2.0]);
     }
 
@@ -311,48 +271,21 @@ mod tests {
         let steps = [0, 25, 50, 75, 100];
         let linear = values(ramp(1.0, 16.0), steps);
         assert!(close(linear, [1.0, 4.75, 8.5, 12.25, 16.0]), "{linear:?}");
-        let exponential = values(
-            Ramp {
-                shape: Shape::Exponential,
-                ..ramp(1.0, 16.0)
-            },
-            steps,
-        );
-        assert!(
-            close(exponential, [1.0, 2.0, 4.0, 8.0, 16.0]),
-            "{exponential:?}"
-        );
-        let decay = Schedule::Ramp(Ramp {
-            shape: Shape::Exponential,
-            ..ramp(0.3, 0.007)
-        });
+        let exponential = values(Ramp { shape: Shape::Exponential, ..ramp(1.0, 16.0) }, steps);
+        assert!(close(exponential, [1.0, 2.0, 4.0, 8.0, 16.0]), "{exponential:?}");
+        let decay = Schedule::Ramp(Ramp { shape: Shape::Exponential, ..ramp(0.3, 0.007) });
         assert_eq!((decay.value(0, 9), decay.last()), (0.3, 0.007));
-        let cosine = values(
-            Ramp {
-                shape: Shape::Cosine,
-                ..ramp(0.0, 2.0)
-            },
-            steps,
-        );
+        let cosine = values(Ramp { shape: Shape::Cosine, ..ramp(0.0, 2.0) }, steps);
         let half = std::f64::consts::FRAC_1_SQRT_2;
-        assert!(
-            close(cosine, [0.0, 1.0 - half, 1.0, 1.0 + half, 2.0]),
-            "{cosine:?}"
-        );
+        assert!(close(cosine, [0.0, 1.0 - half, 1.0, 1.0 + half, 2.0]), "{cosine:?}");
     }
 
     #[test]
     fn warm_up_multiplies_what_the_ramp_does() {
-        let warm = Ramp {
-            warmup: 0.1,
-            ..ramp(1.0, 0.0)
-        };
+        let warm = Ramp { warmup: 0.1, ..ramp(1.0, 0.0) };
         let got = values(warm, [0, 5, 10, 50, 100]);
         let expected = [0.0, 0.5 * 0.95, 0.9, 0.5, 0.0];
-        assert!(
-            got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12),
-            "{got:?}"
-        );
+        assert!(got.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12), "{got:?}");
     }
 
     #[test]
@@ -368,44 +301,23 @@ mod tests {
     fn a_number_or_a_table_is_read() {
         assert_eq!(parse("rate = 1e-3"), Schedule::Constant(0.001));
         assert_eq!(parse("rate = 2"), Schedule::Constant(2.0));
-        assert_eq!(
-            parse("rate = { from = 1, to = 0.5 }"),
-            Schedule::Ramp(ramp(1.0, 0.5))
-        );
+        assert_eq!(parse("rate = { from = 1, to = 0.5 }"), Schedule::Ramp(ramp(1.0, 0.5)));
         let full = "[rate]\nfrom = 1.0\nto = 0.5\nstart = 0.1\nend = 0.9\nshape = \"cosine\"\nwarmup = 0.05";
         assert_eq!(
             parse(full),
-            Schedule::Ramp(Ramp {
-                start: 0.1,
-                end: 0.9,
-                shape: Shape::Cosine,
-                warmup: 0.05,
-                ..ramp(1.0, 0.5)
-            })
+            Schedule::Ramp(Ramp { start: 0.1, end: 0.9, shape: Shape::Cosine, warmup: 0.05, ..ramp(1.0, 0.5) })
         );
     }
 
     #[test]
     fn both_forms_survive_toml_and_json() {
-        let moving = Ramp {
-            shape: Shape::Exponential,
-            warmup: 0.1,
-            ..ramp(1e-3, 1e-5)
-        };
+        let moving = Ramp { shape: Shape::Exponential, warmup: 0.1, ..ramp(1e-3, 1e-5) };
         for rate in [Schedule::Constant(0.002), Schedule::Ramp(moving)] {
             let config = Config { rate };
             let text = toml::to_string(&config).expect("serialisable");
-            assert_eq!(
-                toml::from_str::<Config>(&text).expect("its own"),
-                config,
-                "{text}"
-            );
+            assert_eq!(toml::from_str::<Config>(&text).expect("its own"), config, "{text}");
             let text = serde_json::to_string(&config).expect("serialisable");
-            assert_eq!(
-                serde_json::from_str::<Config>(&text).expect("its own"),
-                config,
-                "{text}"
-            );
+            assert_eq!(serde_json::from_str::<Config>(&text).expect("its own"), config, "{text}");
         }
         let text = toml::to_string(&Config { rate: 0.5.into() }).expect("serialisable");
         assert_eq!(text, "rate = 0.5\n");
@@ -414,22 +326,13 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         let unknown = message("rate = { from = 1, to = 2, strat = 0.1 }");
-        assert!(
-            unknown.contains("strat") && unknown.contains("`start`"),
-            "{unknown}"
-        );
+        assert!(unknown.contains("strat") && unknown.contains("`start`"), "{unknown}");
         let missing = message("rate = { from = 1 }");
         assert!(missing.contains("missing field `to`"), "{missing}");
         let text = message("rate = \"fast\"");
-        assert!(
-            text.contains("a number, or a table such as { from = 1.0, to = 0.1 }"),
-            "{text}"
-        );
+        assert!(text.contains("a number, or a table such as { from = 1.0, to = 0.1 }"), "{text}");
         let shape = message("rate = { from = 1, to = 2, shape = \"round\" }");
-        assert!(
-            shape.contains("`linear`, `cosine`, `exponential`"),
-            "{shape}"
-        );
+        assert!(shape.contains("`linear`, `cosine`, `exponential`"), "{shape}");
     }
 
     #[test]
@@ -441,45 +344,13 @@ mod tests {
             (f64::INFINITY.into(), "`rate` is inf"),
             (Schedule::Ramp(Ramp { from: nan, ..fine }), "`rate.from`"),
             (Schedule::Ramp(Ramp { to: nan, ..fine }), "`rate.to`"),
-            (
-                Schedule::Ramp(Ramp {
-                    start: -0.1,
-                    ..fine
-                }),
-                "`start` = -0.1",
-            ),
-            (
-                Schedule::Ramp(Ramp {
-                    start: 0.5,
-                    end: 0.5,
-                    ..fine
-                }),
-                "start < end",
-            ),
+            (Schedule::Ramp(Ramp { start: -0.1, ..fine }), "`start` = -0.1"),
+            (Schedule::Ramp(Ramp { start: 0.5, end: 0.5, ..fine }), "start < end"),
             (Schedule::Ramp(Ramp { end: 1.5, ..fine }), "`end` = 1.5"),
             (Schedule::Ramp(Ramp { end: nan, ..fine }), "`end` = NaN"),
-            (
-                Schedule::Ramp(Ramp {
-                    warmup: 1.0,
-                    ..fine
-                }),
-                "`rate.warmup` is 1",
-            ),
-            (
-                Schedule::Ramp(Ramp {
-                    warmup: nan,
-                    ..fine
-                }),
-                "`rate.warmup` is NaN",
-            ),
-            (
-                Schedule::Ramp(Ramp {
-                    shape: Shape::Exponential,
-                    to: 0.0,
-                    ..fine
-                }),
-                "two positive ends",
-            ),
+            (Schedule::Ramp(Ramp { warmup: 1.0, ..fine }), "`rate.warmup` is 1"),
+            (Schedule::Ramp(Ramp { warmup: nan, ..fine }), "`rate.warmup` is NaN"),
+            (Schedule::Ramp(Ramp { shape: Shape::Exponential, to: 0.0, ..fine }), "two positive ends"),
         ];
         for (schedule, words) in invalid {
             let message = schedule.validate("rate").expect_err(words);
@@ -494,22 +365,9 @@ mod tests {
         assert_eq!(Schedule::Constant(0.001).to_string(), "1e-3");
         assert_eq!(Schedule::Constant(0.5).to_string(), "0.5");
         assert_eq!(Schedule::Constant(-12.0).to_string(), "-12");
-        let cosine = Ramp {
-            shape: Shape::Cosine,
-            ..ramp(0.002, 0.0001)
-        };
-        assert_eq!(
-            Schedule::Ramp(cosine).to_string(),
-            "2e-3 → 1e-4, cosine over 0…1"
-        );
-        let warm = Ramp {
-            end: 0.5,
-            warmup: 0.05,
-            ..ramp(1.0, 0.25)
-        };
-        assert_eq!(
-            Schedule::Ramp(warm).to_string(),
-            "1 → 0.25, linear over 0…0.5, warm-up over 0…0.05"
-        );
+        let cosine = Ramp { shape: Shape::Cosine, ..ramp(0.002, 0.0001) };
+        assert_eq!(Schedule::Ramp(cosine).to_string(), "2e-3 → 1e-4, cosine over 0…1");
+        let warm = Ramp { end: 0.5, warmup: 0.05, ..ramp(1.0, 0.25) };
+        assert_eq!(Schedule::Ramp(warm).to_string(), "1 → 0.25, linear over 0…0.5, warm-up over 0…0.05");
     }
 }

@@ -19,15 +19,8 @@ impl Axis {
         let last = (high / step - ALMOST).ceil();
         // Counted in steps, so that no error adds up from tick to tick.
         let count = (last - first) as usize;
-        let ticks: Vec<f64> = (0..=count)
-            .map(|tick| (first + tick as f64) * step)
-            .collect();
-        Self {
-            low: first * step,
-            high: last * step,
-            ticks,
-            step,
-        }
+        let ticks: Vec<f64> = (0..=count).map(|tick| (first + tick as f64) * step).collect();
+        Self { low: first * step, high: last * step, ticks, step }
     }
 
     /// Where `value` lies on the axis: 0 at its low end, 1 at its high end.
@@ -46,11 +39,7 @@ impl Axis {
         let decimals = (-(self.step / unit).log10().floor()).clamp(0.0, 9.0) as usize;
         // Adding 0 turns a rounded "-0" into "0".
         let text = format!("{:.decimals$}", tick / unit + 0.0);
-        if tick == 0.0 {
-            "0".to_owned()
-        } else {
-            text.replace('-', "−") + suffix
-        }
+        if tick == 0.0 { "0".to_owned() } else { text.replace('-', "−") + suffix }
     }
 }
 
@@ -62,27 +51,17 @@ fn widened(low: f64, high: f64) -> (f64, f64) {
     // Beyond this, sums and steps would lose their digits.
     const FARTHEST: f64 = 1e15;
     let tame = |end: f64| {
-        if end.is_nan() {
-            0.0
-        } else {
-            end.clamp(-FARTHEST, FARTHEST)
-        }
+        if end.is_nan() { 0.0 } else { end.clamp(-FARTHEST, FARTHEST) }
     };
     let (low, high) = (tame(low.min(high)), tame(high.max(low)));
     let least = (low.abs().max(high.abs()) * 1e-6).max(1e-6);
-    if high - low >= least {
-        (low, high)
-    } else {
-        (low - least, high + least)
-    }
+    if high - low >= least { (low, high) } else { (low - least, high + least) }
 }
 
 /// The smallest of 1, 2, 5, 10, 20, 50… (and 0.5, 0.2, …) that is at least `step`.
 fn round_step(step: f64) -> f64 {
     let power = 10f64.powf(step.log10().floor());
-    let round = [1.0, 2.0, 5.0]
-        .into_iter()
-        .find(|round| step <= round * power * (1.0 + ALMOST));
+    let round = [1.0, 2.0, 5.0].into_iter().find(|round| step <= round * power * (1.0 + ALMOST));
     round.unwrap_or(10.0) * power
 }
 
@@ -98,32 +77,21 @@ mod tests {
     #[test]
     fn ticks_are_round_and_hold_both_ends() {
         assert_eq!(labels(0.0, 10.0), ["0", "2", "4", "6", "8", "10"]);
-        assert_eq!(
-            labels(83.0, 121.0),
-            ["80", "90", "100", "110", "120", "130"]
-        );
+        assert_eq!(labels(83.0, 121.0), ["80", "90", "100", "110", "120", "130"]);
         assert_eq!(labels(0.0, 0.9), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(-3.0, 1.0), ["−3", "−2", "−1", "0", "1"]);
     }
 
     #[test]
     fn large_steps_are_written_short() {
-        assert_eq!(
-            labels(0.0, 50_000.0),
-            ["0", "10k", "20k", "30k", "40k", "50k"]
-        );
+        assert_eq!(labels(0.0, 50_000.0), ["0", "10k", "20k", "30k", "40k", "50k"]);
         assert_eq!(labels(0.0, 2_000_000.0).last().unwrap(), "2.0M");
     }
 
     #[test]
     fn degenerate_ranges_still_give_an_axis() {
-        for (low, high) in [
-            (5.0, 5.0),
-            (0.0, 0.0),
-            (f64::NAN, 1.0),
-            (f64::NEG_INFINITY, f64::INFINITY),
-            (1e300, 1e301),
-        ] {
+        for (low, high) in [(5.0, 5.0), (0.0, 0.0), (f64::NAN, 1.0), (f64::NEG_INFINITY, f64::INFINITY), (1e300, 1e301)]
+        {
             let axis = Axis::covering(low, high, 5);
             assert!(axis.high > axis.low, "{low} {high}");
             assert!((2..=12).contains(&axis.ticks.len()), "{axis:?}");
@@ -133,9 +101,6 @@ mod tests {
     #[test]
     fn shares_run_from_end_to_end() {
         let axis = Axis::covering(10.0, 20.0, 5);
-        assert_eq!(
-            (axis.share(10.0), axis.share(15.0), axis.share(20.0)),
-            (0.0, 0.5, 1.0)
-        );
+        assert_eq!((axis.share(10.0), axis.share(15.0), axis.share(20.0)), (0.0, 0.5, 1.0));
     }
 }

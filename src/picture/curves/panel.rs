@@ -37,23 +37,12 @@ impl Panel {
     pub(super) fn write(&self, svg: &mut String, id: usize, (x, y): (f64, f64)) -> fmt::Result {
         let (steps, values) = self.axes();
         writeln!(svg, r#"<g transform="translate({x} {y})">"#)?;
-        write!(
-            svg,
-            r#"<text class="name" x="{LEFT}" y="20">{}"#,
-            self.title
-        )?;
-        writeln!(
-            svg,
-            r#"<tspan class="unit" dx="8">{}</tspan></text>"#,
-            self.unit
-        )?;
+        write!(svg, r#"<text class="name" x="{LEFT}" y="20">{}"#, self.title)?;
+        writeln!(svg, r#"<tspan class="unit" dx="8">{}</tspan></text>"#, self.unit)?;
         if let Some(&(_, last)) = self.validation.last() {
             let right = LEFT + PLOT_WIDTH;
             let last = significant(last);
-            writeln!(
-                svg,
-                r#"<text class="last" x="{right}" y="20">last validation {last}</text>"#
-            )?;
+            writeln!(svg, r#"<text class="last" x="{right}" y="20">last validation {last}</text>"#)?;
         }
         write_axes(svg, &steps, &values)?;
         writeln!(
@@ -75,10 +64,7 @@ impl Panel {
         if validation.len() <= MOST_DOTS {
             let inside = |&&(_, y): &&Point| (TOP..=TOP + PLOT_HEIGHT).contains(&y);
             for (x, y) in validation.iter().filter(inside) {
-                writeln!(
-                    svg,
-                    r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="3"/>"#
-                )?;
+                writeln!(svg, r#"<circle class="dot" cx="{x:.1}" cy="{y:.1}" r="3"/>"#)?;
             }
         }
         svg.push_str("</g>\n");
@@ -87,20 +73,10 @@ impl Panel {
 
     /// The axis of the steps, and that of the values.
     fn axes(&self) -> (Axis, Axis) {
-        let steps = self
-            .training
-            .iter()
-            .chain(&self.validation)
-            .map(|point| point.0);
+        let steps = self.training.iter().chain(&self.validation).map(|point| point.0);
         let last = steps.fold(0.0, f64::max).max(1.0);
-        let ranges = [
-            typical_range(&self.training),
-            typical_range(&self.validation),
-        ];
-        let joined = ranges
-            .into_iter()
-            .flatten()
-            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        let ranges = [typical_range(&self.training), typical_range(&self.validation)];
+        let joined = ranges.into_iter().flatten().reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
         let (low, high) = self.range.or(joined).unwrap_or((0.0, 1.0));
         (Axis::covering(0.0, last, 5), Axis::covering(low, high, 6))
     }
@@ -113,26 +89,17 @@ fn write_axes(svg: &mut String, steps: &Axis, values: &Axis) -> fmt::Result {
         writeln!(svg, r#"<path class="rule" d="M{LEFT} {y:.1}H{right}"/>"#)?;
         let label = values.label(tick);
         let (x, y) = (LEFT - 8.0, y + 4.0);
-        writeln!(
-            svg,
-            r#"<text class="tick up" x="{x}" y="{y:.1}">{label}</text>"#
-        )?;
+        writeln!(svg, r#"<text class="tick up" x="{x}" y="{y:.1}">{label}</text>"#)?;
     }
     writeln!(svg, r#"<path class="axis" d="M{LEFT} {bottom}H{right}"/>"#)?;
     for &tick in &steps.ticks {
         let x = LEFT + steps.share(tick) * PLOT_WIDTH;
         writeln!(svg, r#"<path class="axis" d="M{x:.1} {bottom}v4"/>"#)?;
         let (y, label) = (bottom + 18.0, steps.label(tick));
-        writeln!(
-            svg,
-            r#"<text class="tick across" x="{x:.1}" y="{y}">{label}</text>"#
-        )?;
+        writeln!(svg, r#"<text class="tick across" x="{x:.1}" y="{y}">{label}</text>"#)?;
     }
     let (x, y) = (LEFT + PLOT_WIDTH / 2.0, bottom + 34.0);
-    writeln!(
-        svg,
-        r#"<text class="tick across" x="{x}" y="{y}">step</text>"#
-    )
+    writeln!(svg, r#"<text class="tick across" x="{x}" y="{y}">step</text>"#)
 }
 
 fn write_line(svg: &mut String, class: &str, points: &[Point]) -> fmt::Result {

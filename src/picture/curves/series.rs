@@ -12,9 +12,7 @@ pub(super) fn thinned(points: &[Point]) -> Vec<Point> {
     let run = points.len().div_ceil(MOST_POINTS).max(1);
     let mean = |run: &[Point]| {
         let count = run.len() as f64;
-        let (x, y) = run
-            .iter()
-            .fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
+        let (x, y) = run.iter().fold((0.0, 0.0), |sum, point| (sum.0 + point.0, sum.1 + point.1));
         (x / count, y / count)
     };
     points.chunks(run).map(mean).collect()
@@ -28,10 +26,7 @@ pub(super) fn typical_range(points: &[Point]) -> Option<(f64, f64)> {
     let mut values: Vec<f64> = points.iter().map(|point| point.1).collect();
     values.sort_by(f64::total_cmp);
     let set_aside = values.len() / 33;
-    Some((
-        *values.get(set_aside)?,
-        values[values.len() - 1 - set_aside],
-    ))
+    Some((*values.get(set_aside)?, values[values.len() - 1 - set_aside]))
 }
 
 #[cfg(test)]
@@ -53,10 +48,7 @@ mod tests {
         let mut points = vec![(0.0, 5.0); 98];
         points.extend([(0.0, 9999.0), (0.0, 6.0), (0.0, 4.0)]);
         assert_eq!(typical_range(&points), Some((5.0, 5.0)));
-        assert_eq!(
-            typical_range(&[(0.0, 1.0), (1.0, 900.0)]),
-            Some((1.0, 900.0))
-        );
+        assert_eq!(typical_range(&[(0.0, 1.0), (1.0, 900.0)]), Some((1.0, 900.0)));
         assert_eq!(typical_range(&[]), None);
     }
 }

@@ -72,19 +72,11 @@ impl Layout {
         let left = density.px(MARGIN);
         let letters = (across.end - u64::from(left)) / u64::from(text::letter_width(density));
         let letters = (letters as usize).max(NARROWEST_WORDS);
-        let wrapped = |words: &Option<String>| {
-            words
-                .as_ref()
-                .map_or_else(Vec::new, |words| text::wrap(words, letters))
-        };
+        let wrapped = |words: &Option<String>| words.as_ref().map_or_else(Vec::new, |words| text::wrap(words, letters));
         let (title, footnote) = (wrapped(&sheet.title), wrapped(&sheet.footnote));
         let down = Down::new(sheet, title.len(), footnote.len());
 
-        let words = title
-            .iter()
-            .chain(&footnote)
-            .map(|line| text::width(line, density))
-            .max();
+        let words = title.iter().chain(&footnote).map(|line| text::width(line, density)).max();
         let words_end = u64::from(left) + u64::from(words.unwrap_or(0));
         let (width, height) = (across.end.max(words_end) + u64::from(left), down.end);
         if width.saturating_mul(height) > MAX_SHEET_PIXELS {
@@ -124,12 +116,7 @@ impl Layout {
     /// The box of the tile in this column of the row with this top.
     pub(super) fn tile(&self, column: usize, top: u32) -> Area {
         let (width, height) = self.tile;
-        Area {
-            x: self.columns[column],
-            y: top,
-            width,
-            height,
-        }
+        Area { x: self.columns[column], y: top, width, height }
     }
 
     /// The box of the colour bar.
@@ -141,22 +128,14 @@ impl Layout {
     /// the row with this top.
     pub(super) const fn label(&self, width: u32, line: u32, top: u32) -> (u32, u32) {
         let middle = top + self.tile.1 / 2;
-        (
-            self.labels_right.saturating_sub(width),
-            middle.saturating_sub(line / 2),
-        )
+        (self.labels_right.saturating_sub(width), middle.saturating_sub(line / 2))
     }
 }
 
 impl Across {
     fn new(sheet: &Sheet) -> Result<Self, PictureError> {
         let px = |length| u64::from(sheet.density.px(length));
-        let count = sheet
-            .rows
-            .iter()
-            .map(|row| row.tiles.len())
-            .max()
-            .unwrap_or(0);
+        let count = sheet.rows.iter().map(|row| row.tiles.len()).max().unwrap_or(0);
         if count == 0 {
             return Err(PictureError::Empty);
         }
@@ -170,21 +149,13 @@ impl Across {
         for column in 0..count {
             if column > 0 {
                 pen += px(GUTTER);
-                pen += if sheet.group_starts.contains(&column) {
-                    px(GROUP_GAP)
-                } else {
-                    0
-                };
+                pen += if sheet.group_starts.contains(&column) { px(GROUP_GAP) } else { 0 };
             }
             let width = column_words(sheet, column).max(tile + 2 * px(FRAME));
             columns.push(pen + (width - tile) / 2);
             pen += width;
         }
-        Ok(Self {
-            columns,
-            labels_right,
-            end: pen,
-        })
+        Ok(Self { columns, labels_right, end: pen })
     }
 }
 
@@ -198,11 +169,7 @@ impl Down {
         let mut pen = title + title_lines as u64 * line;
         pen += if title_lines > 0 { px(WORDS_GAP) } else { 0 };
         let headings = pen;
-        pen += if sheet.headings.is_empty() {
-            0
-        } else {
-            line + px(CAPTION_GAP)
-        };
+        pen += if sheet.headings.is_empty() { 0 } else { line + px(CAPTION_GAP) };
         let mut rows = Vec::with_capacity(sheet.rows.len());
         for (index, row) in sheet.rows.iter().enumerate() {
             pen += if index > 0 { px(ROW_GAP) } else { 0 };
@@ -219,14 +186,7 @@ impl Down {
         if footnote_lines > 0 {
             pen = footnote + footnote_lines as u64 * line;
         }
-        Self {
-            title,
-            headings,
-            rows,
-            bar,
-            footnote,
-            end: pen + px(MARGIN),
-        }
+        Self { title, headings, rows, bar, footnote, end: pen + px(MARGIN) }
     }
 }
 
@@ -236,61 +196,33 @@ pub(super) fn cell(tile: Area, (row, column): (usize, usize), grid: (usize, usiz
     let edge = |index: usize, cells: usize, length: u32| {
         (index as u64 * u64::from(length)).div_ceil(cells.max(1) as u64) as u32
     };
-    let (left, right) = (
-        edge(column, grid.1, tile.width),
-        edge(column + 1, grid.1, tile.width),
-    );
-    let (top, bottom) = (
-        edge(row, grid.0, tile.height),
-        edge(row + 1, grid.0, tile.height),
-    );
-    Area {
-        x: tile.x + left,
-        y: tile.y + top,
-        width: right - left,
-        height: bottom - top,
-    }
+    let (left, right) = (edge(column, grid.1, tile.width), edge(column + 1, grid.1, tile.width));
+    let (top, bottom) = (edge(row, grid.0, tile.height), edge(row + 1, grid.0, tile.height));
+    Area { x: tile.x + left, y: tile.y + top, width: right - left, height: bottom - top }
 }
 
 /// Width and height of a tile.
 fn tile_size(sheet: &Sheet) -> (u64, u64) {
     let scale = u64::from(sheet.density.px(sheet.scale));
-    (
-        sheet.shape.width as u64 * scale,
-        sheet.shape.height as u64 * scale,
-    )
+    (sheet.shape.width as u64 * scale, sheet.shape.height as u64 * scale)
 }
 
 /// Width of the widest heading, caption or colour key of a column.
 fn column_words(sheet: &Sheet, column: usize) -> u64 {
-    let captions = sheet
-        .rows
-        .iter()
-        .filter_map(|row| row.tiles.get(column)?.caption.as_deref());
+    let captions = sheet.rows.iter().filter_map(|row| row.tiles.get(column)?.caption.as_deref());
     let heading = sheet.headings.get(column).map(String::as_str);
-    let widest = captions
-        .chain(heading)
-        .map(|words| words_width(sheet, words))
-        .max();
+    let widest = captions.chain(heading).map(|words| words_width(sheet, words)).max();
     let key = sheet
         .colour_bar
         .as_ref()
         .filter(|bar| bar.column == column)
-        .map(|bar| {
-            u64::from(text::width(
-                &format!("{} {}", bar.low, bar.high),
-                sheet.density,
-            ))
-        });
+        .map(|bar| u64::from(text::width(&format!("{} {}", bar.low, bar.high), sheet.density)));
     widest.max(key).unwrap_or(0)
 }
 
 /// Width of a heading, caption or label as it is drawn.
 fn words_width(sheet: &Sheet, words: &str) -> u64 {
-    u64::from(text::width(
-        &text::shortened(words, LONGEST_LINE),
-        sheet.density,
-    ))
+    u64::from(text::width(&text::shortened(words, LONGEST_LINE), sheet.density))
 }
 
 #[cfg(test)]
@@ -299,12 +231,7 @@ mod tests {
 
     #[test]
     fn cells_tile_the_whole_box() {
-        let tile = Area {
-            x: 10,
-            y: 20,
-            width: 7,
-            height: 9,
-        };
+        let tile = Area { x: 10, y: 20, width: 7, height: 9 };
         let grid = (3, 3);
         let mut covered = 0;
         for row in 0..3 {
@@ -314,14 +241,6 @@ mod tests {
             }
         }
         assert_eq!(covered, 7 * 9);
-        assert_eq!(
-            cell(tile, (0, 0), grid),
-            Area {
-                x: 10,
-                y: 20,
-                width: 3,
-                height: 3
-            }
-        );
+        assert_eq!(cell(tile, (0, 0), grid), Area { x: 10, y: 20, width: 3, height: 3 });
     }
 }

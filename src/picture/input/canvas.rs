@@ -20,11 +20,7 @@ impl Canvas {
             1 => picture.into_luma8().into_raw(),
             _ => picture.into_rgb8().into_raw(),
         };
-        Self {
-            bytes,
-            width,
-            channels,
-        }
+        Self { bytes, width, channels }
     }
 
     /// Exchanges dark and light.
@@ -50,10 +46,7 @@ impl Canvas {
     pub(super) fn padded(&self, shape: Shape) -> Vec<f32> {
         let level = |byte: u8| f32::from(byte) / 255.0;
         let background = self.background().map(level);
-        let (top, left) = (
-            (shape.height - self.height()) / 2,
-            (shape.width - self.width) / 2,
-        );
+        let (top, left) = ((shape.height - self.height()) / 2, (shape.width - self.width) / 2);
         let mut pixels = background[..self.channels].repeat(shape.pixels());
         for (y, row) in self.bytes.chunks(self.width * self.channels).enumerate() {
             let start = ((top + y) * shape.width + left) * self.channels;
@@ -70,14 +63,11 @@ impl Canvas {
 
     fn border(&self) -> impl Iterator<Item = &[u8]> {
         let (width, height) = (self.width, self.height());
-        self.bytes
-            .chunks(self.channels)
-            .enumerate()
-            .filter_map(move |(index, pixel)| {
-                let (x, y) = (index % width, index / width);
-                let edge = x == 0 || y == 0 || x + 1 == width || y + 1 == height;
-                edge.then_some(pixel)
-            })
+        self.bytes.chunks(self.channels).enumerate().filter_map(move |(index, pixel)| {
+            let (x, y) = (index % width, index / width);
+            let edge = x == 0 || y == 0 || x + 1 == width || y + 1 == height;
+            edge.then_some(pixel)
+        })
     }
 }
 
@@ -94,10 +84,7 @@ mod tests {
 
     #[test]
     fn the_background_is_that_of_the_border_alone() {
-        assert_eq!(
-            canvas(3, 3, &[9, 9, 9, 9, 200, 9, 9, 9, 77]).background(),
-            [9, 0, 0]
-        );
+        assert_eq!(canvas(3, 3, &[9, 9, 9, 9, 200, 9, 9, 9, 77]).background(), [9, 0, 0]);
         assert_eq!(canvas(1, 1, &[42]).background(), [42, 0, 0]);
     }
 

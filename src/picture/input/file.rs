@@ -6,57 +6,37 @@ use std::{
     path::Path,
 };
 
-use image::{
-    DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult, Limits, metadata::Orientation,
-};
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, ImageResult, Limits, metadata::Orientation};
 
 use super::{InputError, MAX_FILE_MEMORY, MAX_FILE_SIDE};
 
 /// Reads the picture at `path`, upright.
 pub(super) fn read(path: &Path) -> Result<DynamicImage, InputError> {
     let unreadable = |source: std::io::Error| match source.kind() {
-        ErrorKind::NotFound => InputError::Missing {
-            path: path.to_owned(),
-        },
-        _ => InputError::Unreadable {
-            path: path.to_owned(),
-            source,
-        },
+        ErrorKind::NotFound => InputError::Missing { path: path.to_owned() },
+        _ => InputError::Unreadable { path: path.to_owned(), source },
     };
     // Asked before opening: only ordinary files are sure to end.
     let kind = std::fs::metadata(path).map_err(unreadable)?;
     if kind.is_dir() {
-        return Err(InputError::Folder {
-            path: path.to_owned(),
-        });
+        return Err(InputError::Folder { path: path.to_owned() });
     }
     if !kind.is_file() {
-        return Err(InputError::Unsupported {
-            path: path.to_owned(),
-            source: None,
-        });
+        return Err(InputError::Unsupported { path: path.to_owned(), source: None });
     }
     let file = BufReader::new(File::open(path).map_err(unreadable)?);
-    let reader = ImageReader::new(file)
-        .with_guessed_format()
-        .map_err(unreadable)?;
+    let reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
     // TGA has no signature to be known by; its name is all there is to go by.
     let by_name = image::ImageFormat::from_path(path).ok();
     let Some(format) = reader.format().or(by_name) else {
-        return Err(InputError::Unsupported {
-            path: path.to_owned(),
-            source: None,
-        });
+        return Err(InputError::Unsupported { path: path.to_owned(), source: None });
     };
     let reader = ImageReader::with_format(reader.into_inner(), format);
     decode(reader).map_err(|source| {
         let path = path.to_owned();
         match source {
             ImageError::Limits(_) => InputError::TooLarge { path, source },
-            ImageError::Unsupported(_) => InputError::Unsupported {
-                path,
-                source: Some(source),
-            },
+            ImageError::Unsupported(_) => InputError::Unsupported { path, source: Some(source) },
             _ => InputError::Damaged { path, source },
         }
     })
@@ -113,11 +93,7 @@ mod tests {
     fn every_lossless_format_is_read_back() {
         use ImageFormat::{Bmp, Gif, Ico, Png, Pnm, Qoi, Tga, Tiff, WebP};
         for format in [Bmp, Gif, Ico, Png, Pnm, Qoi, Tiff, WebP, Tga] {
-            let name = if format == Tga {
-                "drawing.tga"
-            } else {
-                "drawing"
-            };
+            let name = if format == Tga { "drawing.tga" } else { "drawing" };
             let (_folder, path) = written(name, &encoded(format));
             let picture = read(&path).unwrap().into_rgb8();
             assert_eq!(picture.dimensions(), (9, 6), "{format:?}");
@@ -129,10 +105,7 @@ mod tests {
     fn missing_files_folders_and_text_are_told_apart() {
         let (folder, path) = written("note.txt", b"no picture at all");
         assert!(matches!(read(&path), Err(InputError::Unsupported { .. })));
-        assert!(matches!(
-            read(folder.path()),
-            Err(InputError::Folder { .. })
-        ));
+        assert!(matches!(read(folder.path()), Err(InputError::Folder { .. })));
         let missing = folder.path().join("no.png");
         assert!(matches!(read(&missing), Err(InputError::Missing { .. })));
     }
@@ -151,10 +124,7 @@ mod tests {
         // A side too long; then two allowed sides whose pixels take too much memory.
         for header in ["P5 20000 1 255\n", "P6 16000 16000 255\n"] {
             let (_folder, path) = written("bomb.pnm", header.as_bytes());
-            assert!(
-                matches!(read(&path), Err(InputError::TooLarge { .. })),
-                "{header}"
-            );
+            assert!(matches!(read(&path), Err(InputError::TooLarge { .. })), "{header}");
         }
     }
 

@@ -28,9 +28,7 @@ pub(super) fn onto_page(picture: DynamicImage) -> (DynamicImage, Option<Page>) {
     }
     let shows = picture.pixels().any(|(_, _, pixel)| pixel[3] < 255);
     let page = page_for(&picture);
-    let flat = RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
-        over(picture.get_pixel(x, y), page)
-    });
+    let flat = RgbImage::from_fn(picture.width(), picture.height(), |x, y| over(picture.get_pixel(x, y), page));
     (DynamicImage::ImageRgb8(flat), shows.then_some(page))
 }
 
@@ -49,18 +47,13 @@ fn page_for(picture: &DynamicImage) -> Page {
         ink += f64::from(alpha);
         brightness += f64::from(alpha) * mean;
     }
-    if 2 * clear_border > border && brightness > 0.5 * ink {
-        Page::Black
-    } else {
-        Page::White
-    }
+    if 2 * clear_border > border && brightness > 0.5 * ink { Page::Black } else { Page::White }
 }
 
 fn over(Rgba([red, green, blue, alpha]): Rgba<u8>, page: Page) -> Rgb<u8> {
     let page = if page == Page::White { 255 } else { 0 };
     let alpha = u32::from(alpha);
-    Rgb([red, green, blue]
-        .map(|ink| ((u32::from(ink) * alpha + page * (255 - alpha) + 127) / 255) as u8))
+    Rgb([red, green, blue].map(|ink| ((u32::from(ink) * alpha + page * (255 - alpha) + 127) / 255) as u8))
 }
 
 #[cfg(test)]
@@ -74,11 +67,7 @@ mod tests {
         let picture = RgbaImage::from_pixel(3, 3, Rgba([1, 120, 254, 255]));
         let (flat, page) = onto_page(DynamicImage::ImageRgba8(picture));
         assert_eq!(page, None);
-        assert!(
-            flat.into_rgb8()
-                .pixels()
-                .all(|pixel| pixel.0 == [1, 120, 254])
-        );
+        assert!(flat.into_rgb8().pixels().all(|pixel| pixel.0 == [1, 120, 254]));
     }
 
     #[test]

@@ -151,8 +151,7 @@ impl Archive {
             if truth && count > self.slots {
                 return Err(ArchiveProblem::Count { scene, count, slots: self.slots });
             }
-            let owners =
-                self.masks.as_deref().map_or(&[][..], |m| part(m, scene, self.shape.pixels()));
+            let owners = self.masks.as_deref().map_or(&[][..], |m| part(m, scene, self.shape.pixels()));
             let owned = |&&owner: &&u8| owner != BACKGROUND && usize::from(owner) >= count;
             if let Some(&owner) = owners.iter().find(owned) {
                 return Err(ArchiveProblem::Owner { scene, owner, count });
@@ -280,11 +279,7 @@ fn append<T: Clone>(column: &mut Option<Vec<T>>, values: Option<Vec<T>>, size: u
     }
 }
 
-fn expect<T>(
-    array: Array<T>,
-    member: &'static str,
-    expected: &[usize],
-) -> Result<Vec<T>, ArchiveProblem> {
+fn expect<T>(array: Array<T>, member: &'static str, expected: &[usize]) -> Result<Vec<T>, ArchiveProblem> {
     if array.shape == expected {
         Ok(array.values)
     } else {
@@ -311,10 +306,7 @@ struct Members<R> {
 }
 
 impl<R: Read + Seek> Members<R> {
-    fn read<T: TryFrom<i128>>(
-        &mut self,
-        name: &'static str,
-    ) -> Result<Option<Array<T>>, ArchiveProblem> {
+    fn read<T: TryFrom<i128>>(&mut self, name: &'static str) -> Result<Option<Array<T>>, ArchiveProblem> {
         let member = match self.zip.by_name(&format!("{name}.npy")) {
             Err(ZipError::FileNotFound) => return Ok(None),
             member => member?,
@@ -325,11 +317,7 @@ impl<R: Read + Seek> Members<R> {
         array.map(Some).map_err(|problem| ArchiveProblem::Member { name, problem })
     }
 
-    fn read_as(
-        &mut self,
-        name: &'static str,
-        shape: &[usize],
-    ) -> Result<Option<Vec<u8>>, ArchiveProblem> {
+    fn read_as(&mut self, name: &'static str, shape: &[usize]) -> Result<Option<Vec<u8>>, ArchiveProblem> {
         self.read(name)?.map(|array| expect(array, name, shape)).transpose()
     }
 }
@@ -446,8 +434,7 @@ mod tests {
         let path = folder.path().join("scenes.npz");
         fs::write(&path, "an older file").unwrap();
         let digits = DigitSet::builtin();
-        let scenes: Vec<Scene> =
-            (0..12).map(|index| Recipe::Air.scene(&digits, 0, Split::Test, index)).collect();
+        let scenes: Vec<Scene> = (0..12).map(|index| Recipe::Air.scene(&digits, 0, Split::Test, index)).collect();
         let archive = Archive::gather(Recipe::Air.shape(), 2, scenes.clone()).unwrap();
         archive.write(&path).unwrap();
         let read = Archive::read(&path).unwrap();
@@ -471,8 +458,7 @@ mod tests {
     fn scenes_that_do_not_belong_together_are_not_gathered() {
         let scene = Recipe::Single.scene(&DigitSet::builtin(), 0, Split::Test, 0);
         let shape = Recipe::Single.shape();
-        let gather =
-            |shape, slots, scenes: &[Scene]| Archive::gather(shape, slots, scenes.to_vec());
+        let gather = |shape, slots, scenes: &[Scene]| Archive::gather(shape, slots, scenes.to_vec());
         let misfit = gather(Recipe::Air.shape(), 1, std::slice::from_ref(&scene)).unwrap_err();
         assert!(matches!(misfit, ArchiveProblem::Misfit { scene: 0 }), "{misfit}");
         assert!(matches!(gather(shape, 1, &[]).unwrap_err(), ArchiveProblem::NoImages));

@@ -45,9 +45,7 @@ pub enum ArchiveProblem {
     #[error("`images` measures {0:?}; save (n, h, w) or (n, h, w, 3), all of them at least 1")]
     Images(Vec<usize>),
     /// A member's dimensions do not match the others.
-    #[error(
-        "`{member}` measures {found:?} where {expected:?} belongs; save all members from the same scenes"
-    )]
+    #[error("`{member}` measures {found:?} where {expected:?} belongs; save all members from the same scenes")]
     Shape {
         /// Name of the member.
         member: &'static str,
@@ -60,9 +58,7 @@ pub enum ArchiveProblem {
     #[error("`labels` and `boxes` have room for {0} objects in a scene; 1 to 254 are supported")]
     Slots(usize),
     /// More objects than slots.
-    #[error(
-        "scene {scene} has {count} objects but `labels` and `boxes` have room for {slots}; widen them"
-    )]
+    #[error("scene {scene} has {count} objects but `labels` and `boxes` have room for {slots}; widen them")]
     Count {
         /// Number of the scene.
         scene: usize,
@@ -72,9 +68,7 @@ pub enum ArchiveProblem {
         slots: usize,
     },
     /// A mask names an object that the scene does not have.
-    #[error(
-        "scene {scene} has {count} objects but a mask value {owner}; number objects from 0 and the background 255"
-    )]
+    #[error("scene {scene} has {count} objects but a mask value {owner}; number objects from 0 and the background 255")]
     Owner {
         /// Number of the scene.
         scene: usize,
@@ -84,9 +78,7 @@ pub enum ArchiveProblem {
         count: usize,
     },
     /// A scene to be gathered does not fit.
-    #[error(
-        "scene {scene} differs in size from the archive or has too many objects; gather scenes of one source"
-    )]
+    #[error("scene {scene} differs in size from the archive or has too many objects; gather scenes of one source")]
     Misfit {
         /// Number of the scene.
         scene: usize,

@@ -100,8 +100,7 @@ mod tests {
                 assert!(area.x + area.width <= CANVAS && area.y + area.height <= CANVAS);
                 assert_eq!(area.width, area.height);
                 for (pixel, &ink) in ink.iter().enumerate() {
-                    let place =
-                        (area.y + pixel / area.width) * CANVAS + area.x + pixel % area.width;
+                    let place = (area.y + pixel / area.width) * CANVAS + area.x + pixel % area.width;
                     sums[place] += u16::from(ink);
                     touched[place] += u8::from(ink > 0);
                 }

@@ -75,8 +75,7 @@ mod tests {
             let mut inks = [0u8; CANVAS * CANVAS];
             for (layer, ink) in layers.iter() {
                 for (pixel, _) in ink.iter().enumerate().filter(|&(_, &ink)| ink >= INK_THRESHOLD) {
-                    let (x, y) =
-                        (layer.area.x + pixel % DIGIT_SIDE, layer.area.y + pixel / DIGIT_SIDE);
+                    let (x, y) = (layer.area.x + pixel % DIGIT_SIDE, layer.area.y + pixel / DIGIT_SIDE);
                     inks[y * CANVAS + x] += 1;
                 }
             }
@@ -102,10 +101,8 @@ mod tests {
         let mut seen = [0; MAX_OBJECTS + 1];
         for index in 0..2_000 {
             Recipe::Digits.lay_out(&digits, 0, Split::Train, index, &mut layers);
-            let corners: Vec<[u32; 2]> = layers
-                .iter()
-                .map(|(layer, _)| [layer.area.x as u32, layer.area.y as u32])
-                .collect();
+            let corners: Vec<[u32; 2]> =
+                layers.iter().map(|(layer, _)| [layer.area.x as u32, layer.area.y as u32]).collect();
             seen[corners.len()] += 1;
             for (i, &a) in corners.iter().enumerate() {
                 assert!(corners[..i].iter().all(|&b| apart(a, b)), "{corners:?}");

@@ -94,14 +94,7 @@ impl Recipe {
     }
 
     /// Lays out scene `index` of `split` in `layers`.
-    pub fn lay_out(
-        self,
-        digits: &DigitSet,
-        seed: u64,
-        split: Split,
-        index: u64,
-        layers: &mut Layers,
-    ) {
+    pub fn lay_out(self, digits: &DigitSet, seed: u64, split: Split, index: u64, layers: &mut Layers) {
         let digits = digits.of(split);
         let rng = || random::stream(seed, &format!("scene/{self}/{split}"), index);
         match self {
@@ -130,10 +123,7 @@ impl FromStr for Recipe {
     type Err = UnknownRecipe;
 
     fn from_str(name: &str) -> Result<Self, UnknownRecipe> {
-        Self::ALL
-            .into_iter()
-            .find(|recipe| recipe.name() == name)
-            .ok_or_else(|| UnknownRecipe(name.to_owned()))
+        Self::ALL.into_iter().find(|recipe| recipe.name() == name).ok_or_else(|| UnknownRecipe(name.to_owned()))
     }
 }
 
@@ -155,9 +145,7 @@ impl UnknownRecipe {
 
 /// A split that a recipe does not offer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "recipe {recipe} has no {split} split; only survey has one, so choose that or another split"
-)]
+#[error("recipe {recipe} has no {split} split; only survey has one, so choose that or another split")]
 pub struct MissingSplit {
     /// The recipe.
     pub recipe: Recipe,
@@ -188,46 +176,14 @@ mod tests {
     #[test]
     fn scenes_keep_their_golden_bytes() {
         for (recipe, split, expected) in [
-            (
-                Recipe::Digits,
-                Split::Train,
-                "75bae8a3a9e2ce0dc7e6b3b0766fe661ca84af663ef0853ac6f14420cec3452f",
-            ),
-            (
-                Recipe::Digits,
-                Split::Test,
-                "50b2d00d32cb24814786a43e359de221201674348466048be6a5d779c2892fb7",
-            ),
-            (
-                Recipe::Air,
-                Split::Train,
-                "175cc258625ddeae2a13f6129eda3dd928613d74fe1f32afdc5a02c873cd2931",
-            ),
-            (
-                Recipe::Air,
-                Split::Test,
-                "5a309f9a4edc3c50467f5c63fe41db3e1fc77da1dacc1bdfd2b4e2bbf3f63c7e",
-            ),
-            (
-                Recipe::Survey,
-                Split::Train,
-                "e2bcbd0070860d021dcedb2bbb40beb25a431795ff3b25107333fd22b3694156",
-            ),
-            (
-                Recipe::Survey,
-                Split::General,
-                "bf6cdafba348b7a9c200f376f7422887a0208b10f1244fb6f609007252e52b38",
-            ),
-            (
-                Recipe::Single,
-                Split::Train,
-                "f43d923eecb2ccbd2365e2c7a4b961d691aeeae3410f4e5ae0b312d3c76f92b0",
-            ),
-            (
-                Recipe::Single,
-                Split::Test,
-                "85de975a99ecc3c33c27ea5053aee0f5306e8775023ce3948231907b3942b35f",
-            ),
+            (Recipe::Digits, Split::Train, "75bae8a3a9e2ce0dc7e6b3b0766fe661ca84af663ef0853ac6f14420cec3452f"),
+            (Recipe::Digits, Split::Test, "50b2d00d32cb24814786a43e359de221201674348466048be6a5d779c2892fb7"),
+            (Recipe::Air, Split::Train, "175cc258625ddeae2a13f6129eda3dd928613d74fe1f32afdc5a02c873cd2931"),
+            (Recipe::Air, Split::Test, "5a309f9a4edc3c50467f5c63fe41db3e1fc77da1dacc1bdfd2b4e2bbf3f63c7e"),
+            (Recipe::Survey, Split::Train, "e2bcbd0070860d021dcedb2bbb40beb25a431795ff3b25107333fd22b3694156"),
+            (Recipe::Survey, Split::General, "bf6cdafba348b7a9c200f376f7422887a0208b10f1244fb6f609007252e52b38"),
+            (Recipe::Single, Split::Train, "f43d923eecb2ccbd2365e2c7a4b961d691aeeae3410f4e5ae0b312d3c76f92b0"),
+            (Recipe::Single, Split::Test, "85de975a99ecc3c33c27ea5053aee0f5306e8775023ce3948231907b3942b35f"),
         ] {
             assert_eq!(fingerprint(recipe, split), expected, "{recipe}, {split}");
         }
@@ -264,15 +220,10 @@ mod tests {
         for recipe in Recipe::ALL {
             assert_eq!(recipe.to_string().parse(), Ok(recipe));
         }
-        for (typo, meant) in
-            [("didgits", Recipe::Digits), ("Surveys", Recipe::Survey), ("ari", Recipe::Air)]
-        {
+        for (typo, meant) in [("didgits", Recipe::Digits), ("Surveys", Recipe::Survey), ("ari", Recipe::Air)] {
             let error = typo.parse::<Recipe>().unwrap_err();
             assert_eq!(error.nearest(), meant);
-            assert!(
-                error.to_string().contains(&format!("did you mean {:?}", meant.name())),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("did you mean {:?}", meant.name())), "{error}");
         }
     }
 
@@ -291,8 +242,7 @@ mod tests {
     fn sizes_follow_the_documentation() {
         let digits = DigitSet::builtin();
         let sizes = |recipe: Recipe| {
-            [Split::Train, Split::Validation, Split::Test]
-                .map(|split| recipe.size(split, &digits).unwrap())
+            [Split::Train, Split::Validation, Split::Test].map(|split| recipe.size(split, &digits).unwrap())
         };
         assert_eq!(sizes(Recipe::Digits), [60_000, 10_000, 10_000]);
         assert_eq!(sizes(Recipe::Air), [60_000, 10_000, 10_000]);

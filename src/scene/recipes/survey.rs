@@ -37,12 +37,7 @@ pub const fn counts(split: Split) -> RangeInclusive<u32> {
 }
 
 /// Lays out one scene of one of `counts` digits.
-pub fn lay_out(
-    digits: Digits<'_>,
-    counts: RangeInclusive<u32>,
-    rng: &mut impl Rng,
-    layers: &mut Layers,
-) {
+pub fn lay_out(digits: Digits<'_>, counts: RangeInclusive<u32>, rng: &mut impl Rng, layers: &mut Layers) {
     let count = rng.random_range(counts);
     let placed = (0..MAX_STARTS).any(|_| start(digits, count, Rule::Visible, rng, layers));
     if !placed {
@@ -58,13 +53,7 @@ enum Rule {
 }
 
 /// Lays out digits from the top down; false if one of them finds no place.
-fn start(
-    digits: Digits<'_>,
-    count: u32,
-    rule: Rule,
-    rng: &mut impl Rng,
-    layers: &mut Layers,
-) -> bool {
+fn start(digits: Digits<'_>, count: u32, rule: Rule, rng: &mut impl Rng, layers: &mut Layers) -> bool {
     layers.clear();
     let mut covered = Coverage::default();
     for _ in 0..count {
@@ -72,8 +61,7 @@ fn start(
         // A blank tile, which MNIST does not have, counts as a whole.
         let crop = inked(digits.image(index), DIGIT_SIDE).unwrap_or(WHOLE_TILE);
         let scale = rng.random_range(1.0..1.5_f32);
-        let [width, height] =
-            [crop.width, crop.height].map(|size| (size as f32 * scale).round() as usize);
+        let [width, height] = [crop.width, crop.height].map(|size| (size as f32 * scale).round() as usize);
         let place = (0..TRIES)
             .map(|_| Rect {
                 x: rng.random_range(0..=(CANVAS - width) as u32) as usize,
@@ -133,9 +121,7 @@ mod tests {
             let areas: Vec<Rect> = layers.iter().map(|(layer, _)| layer.area).collect();
             assert!(counts(split).contains(&(areas.len() as u32)), "scene {index}");
             for (above, area) in areas.iter().enumerate() {
-                let inside = |r: &Rect, x, y| {
-                    (r.x..r.x + r.width).contains(&x) && (r.y..r.y + r.height).contains(&y)
-                };
+                let inside = |r: &Rect, x, y| (r.x..r.x + r.width).contains(&x) && (r.y..r.y + r.height).contains(&y);
                 let pixels = (0..CANVAS * CANVAS).map(|pixel| (pixel % CANVAS, pixel / CANVAS));
                 let visible = pixels
                     .filter(|&(x, y)| inside(area, x, y))

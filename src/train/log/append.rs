@@ -27,11 +27,7 @@ impl AppendFile {
             .create_new(true)
             .open(path)
             .map_err(FileError::refused("create", path))?;
-        Ok(Self {
-            file,
-            path: path.into(),
-            len: 0,
-        })
+        Ok(Self { file, path: path.into(), len: 0 })
     }
 
     /// Opens the file and cuts it to its first `length` bytes, after asking whether `ends_record`:
@@ -41,36 +37,17 @@ impl AppendFile {
         length: u64,
         ends_record: impl FnOnce(&mut File, u64) -> io::Result<bool>,
     ) -> Result<Self, LogError> {
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(path)
-            .map_err(FileError::refused("open", path))?;
-        let found = file
-            .metadata()
-            .map_err(FileError::refused("measure", path))?
-            .len();
+        let mut file =
+            OpenOptions::new().read(true).write(true).open(path).map_err(FileError::refused("open", path))?;
+        let found = file.metadata().map_err(FileError::refused("measure", path))?.len();
         if found < length {
-            return Err(LogError::Shorter {
-                path: path.into(),
-                found,
-                expected: length,
-            });
+            return Err(LogError::Shorter { path: path.into(), found, expected: length });
         }
         if !ends_record(&mut file, length).map_err(FileError::refused("read", path))? {
-            return Err(LogError::NotARecordEnd {
-                path: path.into(),
-                length,
-            });
+            return Err(LogError::NotARecordEnd { path: path.into(), length });
         }
-        let mut resumed = Self {
-            file,
-            path: path.into(),
-            len: length,
-        };
-        resumed
-            .cut_to_len()
-            .map_err(FileError::refused("shorten", path))?;
+        let mut resumed = Self { file, path: path.into(), len: length };
+        resumed.cut_to_len().map_err(FileError::refused("shorten", path))?;
         Ok(resumed)
     }
 
@@ -88,9 +65,7 @@ impl AppendFile {
 
     /// Brings what was appended to the disk, as must happen before its length is recorded.
     pub(super) fn flush(&mut self) -> Result<(), LogError> {
-        self.file
-            .sync_data()
-            .map_err(FileError::refused("bring to disk", &self.path))?;
+        self.file.sync_data().map_err(FileError::refused("bring to disk", &self.path))?;
         Ok(())
     }
 

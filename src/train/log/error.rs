@@ -45,9 +45,7 @@ pub enum LogError {
         cause: serde_json::Error,
     },
     /// An event log's name would not be a file name.
-    #[error(
-        "`{name}` cannot end a file name: name the event log by letters, digits, `-`, `_` and `.`"
-    )]
+    #[error("`{name}` cannot end a file name: name the event log by letters, digits, `-`, `_` and `.`")]
     Name {
         /// The name.
         name: String,

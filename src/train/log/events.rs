@@ -54,8 +54,7 @@ impl EventLog {
     /// The operating system refuses; nothing is appended then.
     pub fn scalar(&mut self, tag: &str, step: u64, value: f32) -> Result<(), LogError> {
         let now = since_1970().as_secs_f64();
-        self.file
-            .append(&tfrecord::frame(&scalar_event(now, step, tag, value)))
+        self.file.append(&tfrecord::frame(&scalar_event(now, step, tag, value)))
     }
 
     /// Logs an image, given as the bytes of a PNG file, as `tag` at a training step.
@@ -67,8 +66,7 @@ impl EventLog {
     pub fn image(&mut self, tag: &str, step: u64, png: &[u8]) -> Result<(), LogError> {
         let image = png::describe(png).ok_or_else(|| LogError::NotPng { tag: tag.into() })?;
         let now = since_1970().as_secs_f64();
-        self.file
-            .append(&tfrecord::frame(&image_event(now, step, tag, image)))
+        self.file.append(&tfrecord::frame(&image_event(now, step, tag, image)))
     }
 
     /// Brings the log to the disk. To be called before [`len`](Self::len) is recorded elsewhere, or
@@ -97,9 +95,7 @@ impl EventLog {
 
 /// The time TensorBoard expects. A clock set before 1970 is no reason to stop a training run.
 fn since_1970() -> Duration {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -122,10 +118,7 @@ mod tests {
             scalar_event(1_700_000_003.5, 1 << 40, "größe", f32::INFINITY),
             image_event(1_700_000_004.5, 7, "scenes", image),
         ];
-        let bytes: Vec<u8> = events
-            .iter()
-            .flat_map(|event| tfrecord::frame(event))
-            .collect();
+        let bytes: Vec<u8> = events.iter().flat_map(|event| tfrecord::frame(event)).collect();
         assert_eq!(bytes, GOLDEN_EVENTS);
     }
 
@@ -133,19 +126,12 @@ mod tests {
     fn a_log_is_named_after_its_time_and_starts_with_its_version() {
         let folder = tempfile::tempdir().expect("a folder");
         let log = EventLog::create(folder.path(), "train").expect("a new log");
-        let name = log
-            .path()
-            .file_name()
-            .and_then(|name| name.to_str())
-            .expect("a UTF-8 name");
+        let name = log.path().file_name().and_then(|name| name.to_str()).expect("a UTF-8 name");
         let seconds = name
             .strip_prefix("events.out.tfevents.")
             .and_then(|rest| rest.strip_suffix(".train"))
             .expect("prefix and name");
-        assert!(
-            seconds.len() == 10 && seconds.chars().all(|c| c.is_ascii_digit()),
-            "{name}"
-        );
+        assert!(seconds.len() == 10 && seconds.chars().all(|c| c.is_ascii_digit()), "{name}");
         let bytes = fs::read(log.path()).expect("readable");
         assert!(bytes.windows(13).any(|window| window == b"brain.Event:2"));
         assert_eq!(log.len(), bytes.len() as u64);
@@ -177,18 +163,11 @@ mod tests {
         assert!(matches!(refused, Err(LogError::NotARecordEnd { .. })));
         let refused = EventLog::resume_at(&path, whole.len() as u64 + 1);
         assert!(matches!(refused, Err(LogError::Shorter { .. })));
-        assert_eq!(
-            fs::read(&path).expect("readable"),
-            whole,
-            "a refusal changes nothing"
-        );
+        assert_eq!(fs::read(&path).expect("readable"), whole, "a refusal changes nothing");
 
         let log = EventLog::resume_at(&path, recorded).expect("resumed");
         assert_eq!(log.len(), recorded);
-        assert_eq!(
-            fs::read(&path).expect("readable"),
-            whole[..recorded as usize]
-        );
+        assert_eq!(fs::read(&path).expect("readable"), whole[..recorded as usize]);
         let log = EventLog::resume_at(&path, 0).expect("started anew");
         assert_eq!(log.len(), version_only);
     }
@@ -198,10 +177,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut log = EventLog::create(folder.path(), "train").expect("a new log");
         let before = log.len();
-        assert!(matches!(
-            log.image("scenes", 0, b"GIF89a"),
-            Err(LogError::NotPng { .. })
-        ));
+        assert!(matches!(log.image("scenes", 0, b"GIF89a"), Err(LogError::NotPng { .. })));
         assert_eq!(log.len(), before);
     }
 }

@@ -43,10 +43,8 @@ impl MetricsLog {
     ///
     /// `value` has no JSON form, or the operating system refuses. Nothing is appended then.
     pub fn append(&mut self, value: &impl Serialize) -> Result<(), LogError> {
-        let mut line = serde_json::to_vec(value).map_err(|cause| LogError::Unserialisable {
-            path: self.file.path().into(),
-            cause,
-        })?;
+        let mut line = serde_json::to_vec(value)
+            .map_err(|cause| LogError::Unserialisable { path: self.file.path().into(), cause })?;
         line.push(b'\n');
         self.file.append(&line)
     }
@@ -100,15 +98,10 @@ mod tests {
         let path = folder.path().join("metrics.jsonl");
         let mut log = MetricsLog::create(&path).expect("a new log");
         assert!(log.is_empty());
-        log.append(&json!({"step": 1, "note": "two\nlines"}))
-            .expect("appended");
-        log.append(&json!({"step": 2, "loss": f64::NAN}))
-            .expect("appended");
+        log.append(&json!({"step": 1, "note": "two\nlines"})).expect("appended");
+        log.append(&json!({"step": 2, "loss": f64::NAN})).expect("appended");
         let text = fs::read_to_string(&path).expect("readable");
-        assert_eq!(
-            text,
-            "{\"note\":\"two\\nlines\",\"step\":1}\n{\"loss\":null,\"step\":2}\n"
-        );
+        assert_eq!(text, "{\"note\":\"two\\nlines\",\"step\":1}\n{\"loss\":null,\"step\":2}\n");
         assert_eq!(log.len(), text.len() as u64);
     }
 
@@ -136,20 +129,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("metrics.jsonl");
         fs::write(&path, "11\n22\n").expect("a log");
-        assert!(matches!(
-            MetricsLog::resume_at(&path, 7),
-            Err(LogError::Shorter {
-                found: 6,
-                expected: 7,
-                ..
-            })
-        ));
+        assert!(matches!(MetricsLog::resume_at(&path, 7), Err(LogError::Shorter { found: 6, expected: 7, .. })));
         for inside in [1, 2, 4] {
             let refused = MetricsLog::resume_at(&path, inside);
-            assert!(
-                matches!(refused, Err(LogError::NotARecordEnd { .. })),
-                "{inside}"
-            );
+            assert!(matches!(refused, Err(LogError::NotARecordEnd { .. })), "{inside}");
         }
         assert_eq!(fs::read_to_string(&path).expect("readable"), "11\n22\n");
     }
@@ -158,9 +141,7 @@ mod tests {
     fn a_log_is_neither_overwritten_nor_resumed_from_nothing() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("metrics.jsonl");
-        let missing = MetricsLog::resume_at(&path, 0)
-            .expect_err("no file")
-            .to_string();
+        let missing = MetricsLog::resume_at(&path, 0).expect_err("no file").to_string();
         assert!(missing.contains("metrics.jsonl"), "{missing}");
         MetricsLog::create(&path).expect("a new log");
         let taken = MetricsLog::create(&path).expect_err("a file").to_string();
@@ -172,10 +153,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let mut log = MetricsLog::create(&folder.path().join("m.jsonl")).expect("a new log");
         let keys_are_lists = BTreeMap::from([(vec![1], 2)]);
-        assert!(matches!(
-            log.append(&keys_are_lists),
-            Err(LogError::Unserialisable { .. })
-        ));
+        assert!(matches!(log.append(&keys_are_lists), Err(LogError::Unserialisable { .. })));
         assert!(log.is_empty());
     }
 }

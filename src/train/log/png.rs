@@ -19,12 +19,7 @@ pub(super) fn describe(png: &[u8]) -> Option<Image<'_>> {
         6 => 4,
         _ => return None,
     };
-    Some(Image {
-        height: u32::from_be_bytes(*height),
-        width: u32::from_be_bytes(*width),
-        colorspace,
-        encoded: png,
-    })
+    Some(Image { height: u32::from_be_bytes(*height), width: u32::from_be_bytes(*width), colorspace, encoded: png })
 }
 
 #[cfg(test)]
@@ -32,13 +27,7 @@ mod tests {
     use super::*;
 
     fn header(colour_type: u8) -> Vec<u8> {
-        [
-            &OPENING[..],
-            &[0, 0, 1, 2],
-            &[0, 0, 3, 4],
-            &[8, colour_type, 0, 0, 0],
-        ]
-        .concat()
+        [&OPENING[..], &[0, 0, 1, 2], &[0, 0, 3, 4], &[8, colour_type, 0, 0, 0]].concat()
     }
 
     #[test]

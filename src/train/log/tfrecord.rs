@@ -43,18 +43,14 @@ pub(super) fn ends_at(file: &mut (impl Read + Seek), end: u64) -> io::Result<boo
             return Ok(false);
         }
         // A length near the largest integer is no reason to wrap around to the start.
-        here = here
-            .saturating_add(HEADER + FOOTER)
-            .saturating_add(u64::from_le_bytes(length));
+        here = here.saturating_add(HEADER + FOOTER).saturating_add(u64::from_le_bytes(length));
     }
     Ok(here == end)
 }
 
 /// A CRC-32C that can itself be part of checksummed data, which plain ones are bad at.
 fn masked_crc(data: &[u8]) -> u32 {
-    crc32c::crc32c(data)
-        .rotate_right(15)
-        .wrapping_add(0xa282_ead8)
+    crc32c::crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 #[cfg(test)]
@@ -76,9 +72,8 @@ mod tests {
         let first = file.len() as u64;
         file.extend(frame(b""));
         let second = file.len() as u64;
-        let ends: Vec<u64> = (0..=second)
-            .filter(|&end| ends_at(&mut Cursor::new(&file), end).expect("in memory"))
-            .collect();
+        let ends: Vec<u64> =
+            (0..=second).filter(|&end| ends_at(&mut Cursor::new(&file), end).expect("in memory")).collect();
         assert_eq!(ends, [0, first, second]);
     }
 
