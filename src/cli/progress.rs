@@ -25,7 +25,7 @@ impl Progress {
     pub fn step(&self, step: u64, message: impl FnOnce() -> String) {
         self.bar.set_position(step);
         // Formatting every step would cost more than drawing, which indicatif limits by itself.
-        if !self.bar.is_hidden() && step % 10 == 0 {
+        if !self.bar.is_hidden() && step.is_multiple_of(10) {
             self.bar.set_message(message());
         }
     }

@@ -127,7 +127,7 @@ impl<'a> Session<'a> {
         self.shown.reconstruction += mix * (report.reconstruction_nats - self.shown.reconstruction);
         self.shown.kl += mix * (report.kl_nats - self.shown.kl);
         self.bar.step(report.step, || self.message(trainer, report));
-        if report.step % LOG_EVERY == 0 {
+        if report.step.is_multiple_of(LOG_EVERY) {
             self.metrics.append(&Row::Step { report, seconds: self.seconds() })?;
             self.log_scalars(report)?;
         }
@@ -136,10 +136,10 @@ impl<'a> Session<'a> {
         self.interrupted = interrupt::requested();
         let out_of_time = self.seconds_allowed.is_some_and(|s| self.started.elapsed().as_secs_f64() >= s);
         let stop = self.interrupted || (out_of_time && !last);
-        if !self.interrupted && (report.step % training.validate_every == 0 || last || out_of_time) {
+        if !self.interrupted && (report.step.is_multiple_of(training.validate_every) || last || out_of_time) {
             self.validate(trainer, device)?;
         }
-        if stop || last || report.step % training.validate_every == 0 {
+        if stop || last || report.step.is_multiple_of(training.validate_every) {
             self.save(trainer)?;
         }
         Ok(if stop { Flow::Stop } else { Flow::Continue })

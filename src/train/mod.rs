@@ -19,8 +19,10 @@ use candle_core::{DType, Device, Tensor};
 #[derive(Debug)]
 pub struct Trainer {
     config: Config,
+    /// With the variables, for gradients.
+    tracked: Model,
+    /// The same weights outside any graph.
     model: Model,
-    frozen: Model,
     variables: Variables,
     adam: Adam,
     device: Device,
@@ -99,10 +101,10 @@ impl Trainer {
     /// A fresh model for images of the given extent, seeded by the configuration.
     pub fn new(config: Config, image: Extent, device: &Device) -> Result<Self, TrainError> {
         let variables = Variables::new(config.training.seed);
-        let model = Model::new(&config.model, image, variables.builder(DType::F32, device))?;
-        let frozen = Model::new(&config.model, image, variables.frozen(DType::F32, device))?;
+        let tracked = Model::new(&config.model, image, variables.builder(DType::F32, device))?;
+        let model = Model::new(&config.model, image, variables.frozen(DType::F32, device))?;
         let adam = Adam::new(&variables)?;
-        Ok(Self { config, model, frozen, variables, adam, device: device.clone(), step: 0 })
+        Ok(Self { config, tracked, model, variables, adam, device: device.clone(), step: 0 })
     }
 
     /// One optimiser step on images (B, H, W, C).
@@ -141,7 +143,7 @@ impl Trainer {
     /// The loss of the step to come.
     fn loss(&self, images: &Tensor) -> Result<(Loss, Weights), TrainError> {
         let noise = self.noise(images.dim(0)?)?;
-        let inference: Inference = self.model.forward(images, &self.selection(), Some(&noise))?;
+        let inference: Inference = self.tracked.forward(images, &self.selection(), Some(&noise))?;
         let beta = match &self.config.model.latent {
             Latent::Point { .. } => 0.0,
             Latent::Gaussian { beta, .. } => self.now(beta),
@@ -184,7 +186,7 @@ impl Trainer {
 
     /// The model outside any graph, always with the current weights: for validation and use.
     pub fn model(&self) -> &Model {
-        &self.frozen
+        &self.model
     }
 
     /// The weights.
