@@ -1,4 +1,5 @@
 //! One integration-test crate, so that candle is linked once.
 
+mod clustering;
 mod gradients;
 mod layers;

@@ -133,6 +133,11 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<
     Ok(multi_entity_vae::files::write_bytes_atomic(path, text.as_bytes())?)
 }
 
+/// One line on standard output.
+pub fn say(line: String) -> anyhow::Result<()> {
+    print_all((line + "\n").as_bytes())
+}
+
 /// Standard output as a whole; a reader that went away early (`| head`) is no failure.
 pub fn print_all(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();

@@ -78,9 +78,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     common::write_json(&args.out.join("entities.json"), &records)?;
     for (name, i) in inputs.iter().map(|(name, _)| name).zip(0..) {
         let present = decomposition.present[i].iter().filter(|p| **p).count();
-        println!("{name}: {present} of {} entities present", decomposition.present[i].len());
+        common::say(format!("{name}: {present} of {} entities present", decomposition.present[i].len()))?;
     }
-    println!("{} and entities.json beside it", args.out.join("decomposition.png").display());
+    common::say(format!("{} and entities.json beside it", args.out.join("decomposition.png").display()))?;
     Ok(())
 }
 

@@ -66,6 +66,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let columns = if run.image().width > 40 { 8 } else { 10 };
     let sheet = samples(&title, pictures::shape(run.image()), &pictures::host(&images)?, columns, Density::Single)?;
     save_png(&sheet, &args.out)?;
-    println!("{} images → {}: {title}", args.count, args.out.display());
+    common::say(format!("{} images → {}: {title}", args.count, args.out.display()))?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `mevae scenes`
 
-use super::usage;
+use super::{common, usage};
 use multi_entity_vae::run::open_digits;
 use multi_entity_vae::scene::{Archive, Recipe, SceneSource, Split};
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// train, validation, test or (survey only) general
-    #[arg(long, default_value = "train", value_parser = super::common::parse_split)]
+    #[arg(long, default_value = "train", value_parser = common::parse_split)]
     split: Split,
     /// builtin, mnist, fashion-mnist or a folder of IDX files
     #[arg(long, default_value = "builtin")]
@@ -50,6 +50,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let scenes = (0..args.count).map(|i| source.scene(i)).collect::<Result<Vec<_>, _>>()?;
     let slots = args.recipe.max_objects(args.split);
     Archive::gather(source.shape(), slots, scenes)?.write(&args.out)?;
-    println!("{} scenes of {} → {}", args.count, args.recipe, args.out.display());
+    common::say(format!("{} scenes of {} → {}", args.count, args.recipe, args.out.display()))?;
     Ok(())
 }

@@ -38,12 +38,11 @@ impl Decoder {
 
     /// z (B, K, D) at `cells` → components (B, K, H, W, C') over the whole image, `nothing` where a component does not reach.
     pub fn components(&self, z: &Tensor, cells: &Cells, image: (usize, usize), nothing: f64) -> Result<Tensor> {
-        let (b, k, d) = z.dims3()?;
         let z = if self.coordinates { Tensor::cat(&[z, &self.cell_centres(cells, z)?], 2)? } else { z.clone() };
+        let (b, k, inputs) = z.dims3()?;
         // Entities are folded into the batch: one decoder, shared weights.
-        let patches = self.stack.forward(&z.reshape((b * k, z.elem_count() / (b * k)))?)?; // (B·K, ≥P, ≥P, C')
+        let patches = self.stack.forward(&z.reshape((b * k, inputs))?)?; // (B·K, ≥P, ≥P, C')
         let patches = patches.narrow(1, 0, self.patch.height)?.narrow(2, 0, self.patch.width)?;
-        let _ = d;
         match self.placement {
             Placement::Canvas => patches.reshape((b, k, self.patch.height, self.patch.width, self.patch.channels)),
             Placement::Glimpse { patch } => {
