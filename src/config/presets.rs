@@ -3,6 +3,7 @@
 use super::*;
 use crate::layers::Activation;
 use crate::scene::Recipe;
+use crate::train::{Ramp, Shape};
 
 /// A named configuration to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +104,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
     }
 }
 
-/// 64×64 scenes of digits, 4-pixel cells, 28-pixel digits in 32-pixel glimpses. Grid, sizes and schedules are ours: the paper
+/// 64×64 scenes of digits, 4-pixel cells, 28-pixel digits in 36-pixel glimpses, kept cells at least 16 pixels apart. Grid, sizes and schedules are ours: the paper
 /// publishes none.
 fn multi_entity() -> Config {
     let activation = Activation::Relu;
@@ -111,18 +112,18 @@ fn multi_entity() -> Config {
         data: data("digits", true),
         model: ModelConfig {
             encoder: EncoderConfig::Convolutional {
-                layers: [(32, 8, 4), (48, 5, 1), (48, 5, 1), (96, 1, 1)]
-                    .map(|(c, k, s)| ConvolutionConfig::new(c, k, s))
+                layers: [(32, 8, 4), (48, 3, 1), (48, 3, 1), (48, 3, 1), (64, 1, 1)]
+                    .map(|(channels, kernel, stride)| ConvolutionConfig::new(channels, kernel, stride))
                     .to_vec(),
                 activation,
                 posteriors: Posteriors::PerCell,
                 coordinates: false,
             },
             latent: Latent::Gaussian { dimensions: 16, beta: 1.0.into() },
-            selector: SelectorConfig { rank_by: Rank::Kl, radius: 2.0.into() },
+            selector: SelectorConfig { rank_by: Rank::Kl, radius: 3.0.into() },
             entities: 4,
             decoder: DecoderConfig {
-                placement: Placement::Glimpse { patch: 32 },
+                placement: Placement::Glimpse { patch: 36 },
                 trunk: DecoderTrunk::Dense { hidden: vec![256, 256], activation },
                 coordinates: false,
             },
@@ -132,9 +133,16 @@ fn multi_entity() -> Config {
         training: TrainingConfig {
             seed: 0,
             steps: 6_000,
-            batch: 64,
-            learning_rate: 1e-3.into(),
-            location_charge: 0.0.into(),
+            batch: 32,
+            learning_rate: Schedule::Ramp(Ramp {
+                from: 1.5e-3,
+                to: 1e-4,
+                start: 0.0,
+                end: 1.0,
+                shape: Shape::Cosine,
+                warmup: 0.02,
+            }),
+            location_charge: 8.0.into(),
             clip: 10.0,
             validate_every: 500,
             validation_scenes: 256,

@@ -3,7 +3,11 @@
 //! An entity is worth keeping if describing the image with it is shorter than without it. Its code costs KL_k nats, and
 //! saying in which of the N cells it is costs log N; what it buys is the likelihood that is lost when it is left out:
 //!
-//! > entity k is present  ⇔  log p(x | all) − log p(x | all but k) > KL_k + log N
+//! > entity k is present  ⇔  log p(x | all) − log p(x | all but k) > KL_k + log N  and  KL_k ≥ log N
+//!
+//! The second condition asks that it say more about itself than it takes to say where it is. Without it the faint haze that an
+//! empty latent decodes to would count wherever it happens to soften a stroke that another entity missed. (A deterministic
+//! latent has no KL, so there the first condition decides alone.)
 //!
 //! Two entities that draw the same object would each seem superfluous, so entities are taken out one at a time, the least
 //! worthwhile first, until every one that is left pays for itself. All at the posterior means.
@@ -17,7 +21,8 @@ pub fn presence(model: &Model, inference: &Inference, images: &Tensor) -> Result
     let (rows, columns) = model.grid();
     let location = ((rows * columns) as f32).ln();
     let costs: Vec<Vec<f32>> = inference.entities.kl_map()?;
-    let mut present = vec![vec![true; k]; b];
+    let says_enough = |kl: &f32| inference.entities.is_point() || *kl >= location;
+    let mut present: Vec<Vec<bool>> = costs.iter().map(|kls| kls.iter().map(says_enough).collect()).collect();
     let mut settled = vec![false; b];
     while settled.iter().any(|done| !done) {
         let with = log_prob(model, inference, images, &present)?;

@@ -26,6 +26,11 @@ impl Posterior {
         Ok((b, n))
     }
 
+    /// Whether the latent is deterministic, without noise and KL.
+    pub fn is_point(&self) -> bool {
+        matches!(self.latent, Latent::Point { .. })
+    }
+
     /// μ, or the code itself of a deterministic latent: (B, N, D).
     pub fn mean(&self) -> Result<Tensor> {
         match &self.latent {
