@@ -132,7 +132,7 @@ fn multi_entity() -> Config {
         },
         training: TrainingConfig {
             seed: 0,
-            steps: 6_000,
+            steps: 4_500,
             batch: 32,
             learning_rate: Schedule::Ramp(Ramp {
                 from: 1.5e-3,

@@ -147,14 +147,21 @@ struct Pass {
     tape: Mutex<Option<Vec<CpuStorage>>>,
 }
 
-/// The batch is cut into this many groups at most, whatever the number of threads: sums over the batch are formed group by
-/// group, so a different cut would change their last bits.
-fn images_per_group(batch: usize) -> usize {
-    const MOST_GROUPS: usize = 16;
-    batch.div_ceil(MOST_GROUPS).max(4)
-}
-
 impl Pass {
+    /// How the batch is cut into groups, the units of parallel work. It depends on sizes alone, never on the number of threads:
+    /// sums over the batch are formed group by group, so another cut would change their last bits.
+    ///
+    /// Each group arranges the weights anew and has a gradient of its own to be summed, which only pays where it has many more
+    /// activations to compute than there are parameters.
+    fn images_per_group(&self, batch: usize) -> usize {
+        const GROUPS: std::ops::RangeInclusive<usize> = 4..=16;
+        const FEWEST_IMAGES: usize = 4;
+        let activations: usize = self.layers.iter().map(|layer| layer.linear.output().len()).sum();
+        let parameters: usize = self.layers.iter().map(|layer| layer.linear.weight_len()).sum();
+        let groups = (batch * activations / parameters.max(1)).clamp(*GROUPS.start(), *GROUPS.end());
+        batch.div_ceil(groups).max(FEWEST_IMAGES)
+    }
+
     /// Splits flat parameters (or gradients) into (weight, bias) by layer.
     fn split<'a, T>(&self, mut flat: &'a [T]) -> Vec<(&'a [T], &'a [T])> {
         let mut parts = Vec::with_capacity(self.layers.len());
@@ -181,7 +188,7 @@ impl Pass {
         let sizes: Vec<usize> = self.layers.iter().map(|l| l.linear.output().len()).collect();
         let mut outputs: Vec<Vec<T>> = sizes.iter().map(|n| vec![T::zero(); batch * n]).collect();
 
-        let images = images_per_group(batch);
+        let images = self.images_per_group(batch);
         // Group g owns, of every layer's output, the rows of its own images.
         let mut groups: Vec<(&[T], Vec<&mut [T]>)> = x.chunks(images * inputs).map(|x| (x, Vec::new())).collect();
         for (output, n) in outputs.iter_mut().zip(&sizes) {
@@ -204,7 +211,7 @@ impl Pass {
     fn backward<T: Real>(&self, args: Backward<'_, T>) -> (Option<Vec<T>>, Vec<T>) {
         let inputs = self.layers[0].linear.inputs();
         let batch = args.x.len() / inputs;
-        let images = images_per_group(batch);
+        let images = self.images_per_group(batch);
         let weights = self.prepare(args.flat, args.want_dx);
         let mut dx = vec![T::zero(); if args.want_dx { args.x.len() } else { 0 }];
         let mut dxs: Vec<Option<&mut [T]>> = dx.chunks_mut(images * inputs).map(Some).collect();
