@@ -3,7 +3,6 @@
 use super::*;
 use crate::layers::Activation;
 use crate::scene::Recipe;
-use crate::train::{Ramp, Shape};
 
 /// A named configuration to start from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,14 +133,7 @@ fn multi_entity() -> Config {
             seed: 0,
             steps: 4_500,
             batch: 32,
-            learning_rate: Schedule::Ramp(Ramp {
-                from: 1.5e-3,
-                to: 1e-4,
-                start: 0.0,
-                end: 1.0,
-                shape: Shape::Cosine,
-                warmup: 0.02,
-            }),
+            learning_rate: Schedule::cosine(1.5e-3, 1e-4, 0.02),
             location_charge: 8.0.into(),
             clip: 10.0,
             validate_every: 500,

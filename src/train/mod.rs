@@ -115,10 +115,12 @@ impl Trainer {
         let finite = |term, value: f64| {
             if value.is_finite() { Ok(()) } else { Err(TrainError::NonFinite { step, term, value }) }
         };
-        for (term, value) in ["the loss", "the reconstruction", "the KL", "the location charge"].into_iter().zip(terms)
-        {
-            finite(term, value)?;
-        }
+        let [total, reconstruction_nats, kl_nats, charge_nats] = terms;
+        // The parts first: their sum would only repeat what one of them says.
+        finite("the reconstruction", reconstruction_nats)?;
+        finite("the KL", kl_nats)?;
+        finite("the location charge", charge_nats)?;
+        finite("the loss", total)?;
         let gradients = loss.total.backward()?;
         let norm = self.adam.gradient_norm(&gradients)?;
         finite("the gradient's norm", norm)?;
@@ -127,10 +129,9 @@ impl Trainer {
         let learning_rate = self.now(&self.config.training.learning_rate);
         self.adam.step(&gradients, learning_rate, scale)?;
         self.step = step;
-        let [loss, reconstruction_nats, kl_nats, charge_nats] = terms;
         Ok(StepReport {
             step,
-            loss,
+            loss: total,
             reconstruction_nats,
             kl_nats,
             charge_nats,

@@ -64,6 +64,18 @@ fn end_of_training() -> f64 {
 }
 
 impl Schedule {
+    /// A learning rate's usual course: up from 0 during `warmup` (a fraction of training), then down a cosine.
+    #[must_use]
+    pub const fn cosine(from: f64, to: f64, warmup: f64) -> Self {
+        Self::Ramp(Ramp { from, to, start: 0.0, end: 1.0, shape: Shape::Cosine, warmup })
+    }
+
+    /// A straight line between two moments, fractions of training.
+    #[must_use]
+    pub const fn linear(from: f64, to: f64, start: f64, end: f64) -> Self {
+        Self::Ramp(Ramp { from, to, start, end, shape: Shape::Linear, warmup: 0.0 })
+    }
+
     /// The value at a step, counted from 0, of a training of `total_steps`.
     ///
     /// From the last step on, and in a training without steps, it is the [`last`](Self::last) value.
