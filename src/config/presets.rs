@@ -131,7 +131,7 @@ fn multi_entity() -> Config {
         },
         training: TrainingConfig {
             seed: 0,
-            steps: 4_500,
+            steps: 3_500,
             batch: 32,
             learning_rate: Schedule::cosine(1.5e-3, 1e-4, 0.02),
             location_charge: 8.0.into(),
