@@ -1,5 +1,11 @@
 //! One integration-test crate, so that candle is linked once.
 
+mod architecture;
+mod cli;
 mod clustering;
 mod gradients;
 mod layers;
+mod model;
+mod oracle;
+mod torch;
+mod training;

@@ -305,4 +305,18 @@ impl ModelConfig {
             _ => (1, 1),
         }
     }
+
+    /// Pixels that a cell is high and wide. The last cells reach beyond an image whose size is not a multiple of it.
+    pub fn cell(&self, image: Extent) -> (usize, usize) {
+        let (rows, columns) = self.grid(image);
+        match &self.encoder {
+            EncoderConfig::Convolutional { layers, posteriors: Posteriors::PerCell, .. } => {
+                let down: usize = layers.iter().filter(|layer| !layer.up).map(|layer| layer.stride).product();
+                let up: usize = layers.iter().filter(|layer| layer.up).map(|layer| layer.stride).product();
+                let side = (down / up.max(1)).max(1);
+                (side, side)
+            }
+            _ => (image.height.div_ceil(rows), image.width.div_ceil(columns)),
+        }
+    }
 }

@@ -59,9 +59,20 @@ impl Stack {
     /// Weights start uniform in ±√(6 / fan-in) before a ReLU (He et al. 2015, eq. 10) and in ±√(3 / fan-in) otherwise
     /// (LeCun et al. 1998): both keep the scale of activations. Biases start at 0.
     pub fn new(input: Extent, specs: &[(LayerSpec, Activation)], vb: VarBuilder<'_>) -> Result<Self> {
+        Self::starting_at(0.0, input, specs, vb)
+    }
+
+    /// The same, the last layer's bias starting at `output_bias`: where a fresh stack's output should not be around 0.
+    pub fn starting_at(
+        output_bias: f64,
+        input: Extent,
+        specs: &[(LayerSpec, Activation)],
+        vb: VarBuilder<'_>,
+    ) -> Result<Self> {
+        let last = specs.iter().rposition(|(spec, _)| !matches!(spec, LayerSpec::Reshape(_)));
         let mut layers = Vec::new();
         let mut extent = input;
-        for (spec, activation) in specs {
+        for (i, (spec, activation)) in specs.iter().enumerate() {
             let linear = match *spec {
                 LayerSpec::Dense(outputs) if outputs > 0 && extent.len() > 0 => {
                     Linear::Dense { inputs: extent.len(), outputs }
@@ -86,9 +97,10 @@ impl Stack {
             let (shape, fan_in) = linear.weight_shape();
             let gain: f64 = if *activation == Activation::Relu { 6.0 } else { 3.0 };
             let bound = (gain / fan_in as f64).sqrt();
+            let bias = if Some(i) == last { output_bias } else { 0.0 };
             layers.push(Layer {
                 weight: vb.get_with_hints(shape, "weight", Init::Uniform { lo: -bound, up: bound })?,
-                bias: vb.get_with_hints(extent.channels, "bias", Init::Const(0.0))?,
+                bias: vb.get_with_hints(extent.channels, "bias", Init::Const(bias))?,
                 linear,
                 activation: *activation,
             });

@@ -42,7 +42,8 @@ struct Union;
 fn either<T: Real>(a: T, b: T) -> T {
     let high = a.larger(b);
     let low = if a > b { b } else { a };
-    let low_positive = low.larger(T::zero());
+    // Written so that NaN passes through instead of turning into 0.
+    let low_positive = if low <= T::zero() { T::zero() } else { low };
     let terms = T::one() + (T::zero() - low.magnitude()).exp() + (low - high - low_positive).exp();
     high + low_positive + terms.ln()
 }

@@ -40,6 +40,15 @@ impl Compositor {
         }
     }
 
+    /// Where the logits of fresh components should start, so that an image of K of them is not saturated from the outset: around
+    /// 0, but for the sum, which counts from the logit of nothing.
+    pub fn initial_logit(config: &CompositorConfig, entities: usize) -> f64 {
+        match config {
+            CompositorConfig::Sum => NOTHING * (1.0 - 1.0 / entities.max(1) as f64),
+            _ => 0.0,
+        }
+    }
+
     /// For images of the given extent.
     pub fn new(config: &CompositorConfig, image: Extent, vb: VarBuilder<'_>) -> Result<Self> {
         Ok(match *config {

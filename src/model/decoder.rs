@@ -1,8 +1,9 @@
 //! Latents → components, by one decoder that all entities share.
 
+use super::compositor::Compositor;
 use super::encoder::centred;
 use super::selector::Cells;
-use crate::config::{ConvolutionConfig, DecoderConfig, DecoderTrunk, Latent, Placement};
+use crate::config::{ConvolutionConfig, DecoderTrunk, ModelConfig, Placement};
 use crate::layers::{Activation, Extent, LayerSpec, Stack, place};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -16,24 +17,24 @@ pub struct Decoder {
     placement: Placement,
     coordinates: bool,
     grid: (usize, usize),
+    /// Pixels that a cell is high and wide.
+    cell: (usize, usize),
 }
 
 impl Decoder {
-    /// `component` is the image's extent with as many channels as the compositor asks for.
-    pub fn new(
-        config: &DecoderConfig,
-        latent: &Latent,
-        component: Extent,
-        grid: (usize, usize),
-        vb: VarBuilder<'_>,
-    ) -> Result<Self> {
+    /// For images of the given extent; `output_bias` is where a fresh decoder's output starts.
+    pub fn new(config: &ModelConfig, image: Extent, output_bias: f64, vb: VarBuilder<'_>) -> Result<Self> {
+        let (grid, cell) = (config.grid(image), config.cell(image));
+        let channels = Compositor::component_channels(&config.compositor, image.channels);
+        let component = Extent { channels, ..image };
+        let (config, latent) = (&config.decoder, &config.latent);
         let patch = match config.placement {
             Placement::Canvas => component,
             Placement::Glimpse { patch } => Extent::new(patch, patch, component.channels),
         };
         let inputs = latent.dimensions() + if config.coordinates { 2 } else { 0 };
-        let stack = Stack::new(Extent::vector(inputs), &specs(&config.trunk, patch), vb)?;
-        Ok(Self { stack, patch, placement: config.placement, coordinates: config.coordinates, grid })
+        let stack = Stack::starting_at(output_bias, Extent::vector(inputs), &specs(&config.trunk, patch), vb)?;
+        Ok(Self { stack, patch, placement: config.placement, coordinates: config.coordinates, grid, cell })
     }
 
     /// z (B, K, D) at `cells` → components (B, K, H, W, C') over the whole image, `nothing` where a component does not reach.
@@ -46,7 +47,7 @@ impl Decoder {
         match self.placement {
             Placement::Canvas => patches.reshape((b, k, self.patch.height, self.patch.width, self.patch.channels)),
             Placement::Glimpse { patch } => {
-                let corners = cells.iter().flatten().map(|&cell| self.corner(cell, patch, image)).collect();
+                let corners = cells.iter().flatten().map(|&cell| self.corner(cell, patch)).collect();
                 let placed = place(&patches.contiguous()?, corners, image, nothing)?; // (B·K, H, W, C')
                 placed.reshape((b, k, image.0, image.1, self.patch.channels))
             }
@@ -54,13 +55,10 @@ impl Decoder {
     }
 
     /// Top-left corner, possibly outside the image, of a patch centred on a cell.
-    fn corner(&self, cell: usize, patch: usize, image: (usize, usize)) -> (isize, isize) {
-        let (rows, columns) = self.grid;
-        let along = |index: usize, cells: usize, side: usize| {
-            let cell = side.div_ceil(cells);
-            (2 * index * cell + cell) as isize / 2 - patch as isize / 2
-        };
-        (along(cell / columns, rows, image.0), along(cell % columns, columns, image.1))
+    fn corner(&self, index: usize, patch: usize) -> (isize, isize) {
+        let columns = self.grid.1;
+        let along = |index: usize, cell: usize| (2 * index * cell + cell) as isize / 2 - patch as isize / 2;
+        (along(index / columns, self.cell.0), along(index % columns, self.cell.1))
     }
 
     /// (B, K, 2): y and x of each entity's cell in [−1, 1].

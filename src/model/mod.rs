@@ -39,6 +39,7 @@ pub struct Model {
     likelihood: Likelihood,
     image: Extent,
     grid: (usize, usize),
+    cell: (usize, usize),
     placed: bool,
 }
 
@@ -64,15 +65,15 @@ impl Model {
     /// Builds the model for images of one extent from (new or loaded) variables.
     pub fn new(config: &ModelConfig, image: Extent, vb: VarBuilder<'_>) -> Result<Self> {
         let grid = config.grid(image);
-        let channels = Compositor::component_channels(&config.compositor, image.channels);
-        let component = Extent { channels, ..image };
+        let initial = Compositor::initial_logit(&config.compositor, config.entities);
         Ok(Self {
             encoder: Encoder::new(config, image, vb.pp("encoder"))?,
-            decoder: Decoder::new(&config.decoder, &config.latent, component, grid, vb.pp("decoder"))?,
+            decoder: Decoder::new(config, image, initial, vb.pp("decoder"))?,
             compositor: Compositor::new(&config.compositor, image, vb.pp("compositor"))?,
             likelihood: config.likelihood,
             image,
             grid,
+            cell: config.cell(image),
             placed: config.decoder.placement != Placement::Canvas || config.decoder.coordinates,
         })
     }
@@ -80,7 +81,7 @@ impl Model {
     /// The figure. Images (B, H, W, C) in [0, 1]; `noise` (B, K, D) standard normal, or none for the posterior means.
     pub fn forward(&self, images: &Tensor, selection: &Selection, noise: Option<&Tensor>) -> Result<Inference> {
         let candidates = self.encoder.candidates(images)?; //                 (B, N, D)
-        let cells = selection.select(&candidates, images, self.grid)?; //     (B, K) places
+        let cells = selection.select(&candidates, images, self.grid, self.cell)?; // (B, K) places
         let entities = candidates.gather(&cells)?; //                         (B, K, D)
         let z = entities.sample(noise)?; //                                   (B, K, D)
         let components = self.decode(&z, &cells)?; //                         (B, K, H, W, C')

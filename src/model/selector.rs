@@ -24,10 +24,17 @@ pub type Cells = Vec<Vec<usize>>;
 
 impl Selection {
     /// Ranks the candidates of every image and keeps K.
-    pub fn select(&self, candidates: &Posterior, images: &Tensor, grid: (usize, usize)) -> Result<Cells> {
+    /// `grid` is (rows, columns) of candidates, `cell` the pixels that one is high and wide.
+    pub fn select(
+        &self,
+        candidates: &Posterior,
+        images: &Tensor,
+        grid: (usize, usize),
+        cell: (usize, usize),
+    ) -> Result<Cells> {
         let scores = match self.rank_by {
             Rank::Kl => candidates.kl_map()?,
-            Rank::Brightness => brightness(images, grid)?,
+            Rank::Brightness => brightness(images, grid, cell)?,
             Rank::Random => {
                 let (b, n) = candidates.dims2()?;
                 let scores = |i| {
@@ -68,10 +75,13 @@ pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usiz
 }
 
 /// Mean intensity of each cell of each image.
-fn brightness(images: &Tensor, (rows, columns): (usize, usize)) -> Result<Vec<Vec<f32>>> {
+fn brightness(
+    images: &Tensor,
+    (rows, columns): (usize, usize),
+    (cell_h, cell_w): (usize, usize),
+) -> Result<Vec<Vec<f32>>> {
     let (b, h, w, c) = images.dims4()?;
     let pixels = images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
-    let (cell_h, cell_w) = (h.div_ceil(rows), w.div_ceil(columns));
     let mut scores = vec![vec![0.0; rows * columns]; b];
     for (image, scores) in pixels.chunks_exact(h * w * c).zip(&mut scores) {
         for (i, pixel) in image.chunks_exact(c).enumerate() {

@@ -1,0 +1,914 @@
+//! The model's parts by closed forms and properties, and the whole of it over lists of all variants.
+
+use crate::gradients;
+use candle_core::{D, DType, Device, IndexOp, Result, Tensor, Var};
+use multi_entity_vae::config::{
+    CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, ModelConfig,
+    Placement, Posteriors, Preset, Rank, SelectorConfig,
+};
+use multi_entity_vae::evaluate::presence;
+use multi_entity_vae::layers::{Activation, Extent};
+use multi_entity_vae::model::{
+    Compositor, Encoder, Inference, LOG_VAR_LIMIT, Model, NOTHING, Posterior, Selection, Variables, Weights, top_k,
+};
+use multi_entity_vae::random;
+use proptest::prelude::*;
+use rand::Rng;
+
+const CPU: Device = Device::Cpu;
+
+fn normals(name: &str, shape: &[usize]) -> Result<Tensor> {
+    let mut values = vec![0f32; shape.iter().product()];
+    random::normals(&mut random::stream(2, name, 0), &mut values);
+    Tensor::from_vec(values, shape, &CPU)?.to_dtype(DType::F64)
+}
+
+fn numbers(x: &Tensor) -> Result<Vec<f64>> {
+    x.to_dtype(DType::F64)?.flatten_all()?.to_vec1()
+}
+
+fn spread(a: &Tensor, b: &Tensor) -> Result<f64> {
+    assert_eq!(a.dims(), b.dims());
+    Ok(numbers(a)?.iter().zip(numbers(b)?).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max))
+}
+
+fn sigmoid(l: f64) -> f64 {
+    1.0 / (1.0 + (-l).exp())
+}
+
+fn softplus(l: f64) -> f64 {
+    l.max(0.0) + (-l.abs()).exp().ln_1p()
+}
+
+// ---------------------------------------------------------------------------------------------- all variants
+
+/// One model, what it is run on and how many entities it keeps.
+struct Variant {
+    config: ModelConfig,
+    image: Extent,
+    batch: usize,
+    seed: u64,
+}
+
+fn encoders(activation: Activation) -> Vec<EncoderConfig> {
+    let down = vec![ConvolutionConfig::new(4, 4, 2), ConvolutionConfig::new(5, 3, 2)];
+    let again = vec![ConvolutionConfig::new(4, 5, 4), ConvolutionConfig::up(3, 2, 2)];
+    let grid =
+        |layers, posteriors, coordinates| EncoderConfig::Convolutional { layers, activation, posteriors, coordinates };
+    vec![
+        EncoderConfig::Dense { hidden: vec![6], activation },
+        grid(down.clone(), Posteriors::PerCell, false),
+        grid(down.clone(), Posteriors::PerCell, true),
+        grid(down, Posteriors::Whole, false),
+        grid(again, Posteriors::PerCell, true),
+    ]
+}
+
+fn trunks(activation: Activation) -> Vec<DecoderTrunk> {
+    let up = |hidden, layers, kernel, stride| DecoderTrunk::Convolutional {
+        hidden,
+        base: 2,
+        layers,
+        kernel,
+        stride,
+        activation,
+    };
+    vec![
+        DecoderTrunk::Dense { hidden: vec![6], activation },
+        up(vec![5], vec![ConvolutionConfig::new(3, 3, 2)], 4, 2),
+        up(vec![], vec![], 5, 3),
+    ]
+}
+
+/// Every encoder with every placement, trunk, compositor and likelihood; each with a draw of everything else.
+fn variants() -> Vec<Variant> {
+    let mut variants = Vec::new();
+    for encoder in 0..encoders(Activation::Tanh).len() {
+        for placement in [Placement::Canvas, Placement::Glimpse { patch: 5 }] {
+            for trunk in 0..trunks(Activation::Tanh).len() {
+                for compositor in CompositorConfig::ALL {
+                    for likelihood in [Likelihood::Bernoulli, Likelihood::Gaussian { deviation: 0.4 }] {
+                        let seed = variants.len() as u64;
+                        let mut rng = random::stream(0, "variants", seed);
+                        // Smooth everywhere, so that finite differences hold.
+                        let activation = [Activation::Tanh, Activation::Sigmoid][rng.random_range(0..2)];
+                        let latent = match rng.random_range(0..3) {
+                            0 => Latent::Point { dimensions: 3, activation },
+                            _ => Latent::Gaussian { dimensions: 3, beta: 1.0.into() },
+                        };
+                        let sides = [(9, 7), (6, 11), (8, 8)][rng.random_range(0..3)];
+                        let image = Extent::new(sides.0, sides.1, [1, 3][rng.random_range(0..2)]);
+                        let mut config = ModelConfig {
+                            encoder: encoders(activation)[encoder].clone(),
+                            selector: SelectorConfig {
+                                rank_by: Rank::ALL[rng.random_range(0..Rank::ALL.len())],
+                                radius: f64::from(rng.random_range(0..3u8)).into(),
+                            },
+                            entities: 1,
+                            decoder: DecoderConfig {
+                                placement,
+                                trunk: trunks(activation)[trunk].clone(),
+                                coordinates: rng.random(),
+                            },
+                            compositor,
+                            likelihood,
+                            latent,
+                        };
+                        let (rows, columns) = config.grid(image);
+                        let n = rows * columns;
+                        config.entities = rng.random_range(1..=n.min(4));
+                        if matches!(config.latent, Latent::Point { .. }) && config.selector.rank_by == Rank::Kl {
+                            config.entities = n;
+                        }
+                        config.validate(image).unwrap_or_else(|e| panic!("variant {seed}: {e}"));
+                        let batch = [1, 3][rng.random_range(0..2)];
+                        variants.push(Variant { config, image, batch, seed });
+                    }
+                }
+            }
+        }
+    }
+    assert_eq!(variants.len(), 300);
+    for rank in Rank::ALL {
+        let some = |v: &&Variant| v.config.selector.rank_by == rank && v.config.entities > 1 && v.image.channels > 1;
+        assert!(variants.iter().filter(some).count() > 5, "{rank:?} is hardly tried");
+    }
+    variants
+}
+
+struct Built {
+    model: Model,
+    variables: Variables,
+    images: Tensor,
+    noise: Tensor,
+    selection: Selection,
+}
+
+impl Variant {
+    fn build(&self) -> Result<Built> {
+        let variables = Variables::new(self.seed);
+        let model = Model::new(&self.config, self.image, variables.builder(DType::F64, &CPU))?;
+        for (name, var) in variables.all() {
+            if name.ends_with("bias") {
+                var.set(&(normals(&name, var.dims())? * 0.3)?)?;
+            }
+        }
+        if let CompositorConfig::Render { features } = self.config.compositor {
+            // Its rectified units are kept clear of their kink, half of them on either side.
+            let named = |wanted: &str| variables.all().into_iter().find(|(name, _)| name == wanted).expect(wanted).1;
+            let (weight, bias) = (named("compositor.0.weight"), named("compositor.0.bias"));
+            weight.set(&(weight.as_tensor() * 0.2)?)?;
+            let apart = (0..features).map(|i| if i % 2 == 0 { 4.0 } else { -4.0 });
+            bias.set(&Tensor::from_iter(apart, &CPU)?)?;
+        }
+        if self.config.compositor == CompositorConfig::Sum && self.config.decoder.placement == Placement::Canvas {
+            // Evidence is counted from the logit of nothing: K components around 0 would saturate every pixel.
+            let all = variables.all();
+            let (_, bias) =
+                all.iter().rfind(|(name, _)| name.starts_with("decoder") && name.ends_with("bias")).expect("a decoder");
+            bias.set(&(bias.as_tensor() + NOTHING * (1.0 - 1.0 / self.config.entities as f64))?)?;
+        }
+        let Extent { height, width, channels } = self.image;
+        let images = normals("images", &[self.batch, height, width, channels])?.affine(0.4, 0.4)?.clamp(0.0, 1.0)?;
+        let noise = normals("noise", &[self.batch, self.config.entities, self.config.latent.dimensions()])?;
+        let selection = Selection {
+            rank_by: self.config.selector.rank_by,
+            entities: self.config.entities,
+            radius: self.config.selector.radius.last() as usize,
+            seed: self.seed,
+        };
+        Ok(Built { model, variables, images, noise, selection })
+    }
+}
+
+impl Built {
+    fn forward(&self) -> Result<Inference> {
+        self.model.forward(&self.images, &self.selection, Some(&self.noise))
+    }
+
+    fn loss(&self, inference: &Inference) -> Result<Tensor> {
+        Ok(Weights { beta: 1.5, location_charge: 0.7 }.loss(inference, &self.images)?.total)
+    }
+}
+
+#[test]
+fn every_variant_has_the_shapes_it_says() -> Result<()> {
+    for variant in variants() {
+        let built = variant.build()?;
+        let out = built.forward()?;
+        let (rows, columns) = variant.config.grid(variant.image);
+        let (b, k, d) = (variant.batch, variant.config.entities, variant.config.latent.dimensions());
+        let Extent { height, width, channels } = variant.image;
+        let what = format!("variant {}: {:?}", variant.seed, variant.config);
+        assert_eq!(out.candidates.dims2()?, (b, rows * columns), "{what}");
+        assert_eq!(out.entities.dims2()?, (b, k), "{what}");
+        for cells in &out.cells {
+            let different: std::collections::BTreeSet<_> = cells.iter().collect();
+            assert!(different.len() == k && cells.iter().all(|c| *c < rows * columns), "{what}: cells {cells:?}");
+        }
+        let component = Compositor::component_channels(&variant.config.compositor, channels);
+        assert_eq!(out.z.dims(), [b, k, d], "{what}");
+        assert_eq!(out.components.dims(), [b, k, height, width, component], "{what}");
+        assert_eq!(out.logits.dims(), built.images.dims(), "{what}");
+        assert_eq!(out.log_prob(&built.images)?.dims(), [b], "{what}");
+        let strengths = built.model.compositor().strengths(&out.components)?;
+        assert_eq!(strengths.dims(), [b, k, height, width], "{what}");
+        for x in [&out.reconstruction()?, &strengths] {
+            assert!(numbers(x)?.iter().all(|p| (0.0..=1.0).contains(p)), "{what}");
+        }
+        assert!(numbers(&built.loss(&out)?)?[0].is_finite(), "{what}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_image_is_treated_alike_alone_and_in_a_batch() -> Result<()> {
+    for variant in variants().iter().filter(|v| v.batch > 1 && v.config.selector.rank_by != Rank::Random) {
+        let built = variant.build()?;
+        let together = built.forward()?;
+        for i in 0..variant.batch {
+            let one = |x: &Tensor| x.narrow(0, i, 1);
+            let alone = built.model.forward(&one(&built.images)?, &built.selection, Some(&one(&built.noise)?))?;
+            assert_eq!(alone.cells[0], together.cells[i], "variant {}", variant.seed);
+            assert!(spread(&alone.logits, &one(&together.logits)?)? < 1e-9, "variant {}", variant.seed);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn every_variable_of_every_variant_receives_a_gradient() -> Result<()> {
+    for variant in variants() {
+        let built = variant.build()?;
+        let gradients = built.loss(&built.forward()?)?.backward()?;
+        for (name, var) in built.variables.all() {
+            let what = format!("variant {}, {name}: {:?}", variant.seed, variant.config);
+            let Some(gradient) = gradients.get(&var) else { panic!("no gradient for {what}") };
+            let gradient = numbers(gradient)?;
+            assert!(gradient.iter().all(|g| g.is_finite()), "{what}");
+            assert!(gradient.iter().any(|g| *g != 0.0), "{what}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_fresh_model_of_every_variant_can_learn() -> Result<()> {
+    let mut stuck = Vec::new();
+    for variant in variants() {
+        let variables = Variables::new(variant.seed);
+        let model = Model::new(&variant.config, variant.image, variables.builder(DType::F32, &CPU))?;
+        let Built { images, noise, selection, .. } = variant.build()?;
+        let images = images.to_dtype(DType::F32)?;
+        let inference = model.forward(&images, &selection, Some(&noise.to_dtype(DType::F32)?))?;
+        let loss = Weights { beta: 1.0, location_charge: 0.0 }.loss(&inference, &images)?;
+        let gradients = loss.reconstruction.backward()?;
+        for (name, var) in variables.all() {
+            let gradient = gradients.get(&var).map_or(Ok(vec![]), numbers)?;
+            let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
+            if norm < 1e-6 {
+                let (compositor, likelihood) = (variant.config.compositor, variant.config.likelihood);
+                stuck.push(format!("variant {}, {name}: {norm} ({compositor:?}, {likelihood:?})", variant.seed));
+            }
+        }
+    }
+    assert!(stuck.is_empty(), "{} variables have no gradient to speak of:\n{}", stuck.len(), stuck.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn gradients_of_the_whole_model_agree_with_finite_differences() -> Result<()> {
+    for variant in variants().iter().step_by(3) {
+        let built = variant.build()?;
+        let cells = built.forward()?.cells;
+        for (name, var) in built.variables.all() {
+            gradients::check(&format!("variant {}, {name}", variant.seed), &var, 3, || {
+                let inference = built.forward()?;
+                assert_eq!(inference.cells, cells, "a difference must not cross a selection");
+                built.loss(&inference)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+// ---------------------------------------------------------------------------------------------- compositors
+
+fn compositor(config: &CompositorConfig, image: Extent, dtype: DType) -> Result<Compositor> {
+    Compositor::new(config, image, Variables::new(3).builder(dtype, &CPU))
+}
+
+/// All sequences of `n` of the values.
+fn sequences(values: &[f64], n: usize) -> Vec<Vec<f64>> {
+    let longer =
+        |all: Vec<Vec<f64>>| all.iter().flat_map(|s| values.iter().map(|v| [s.as_slice(), &[*v]].concat())).collect();
+    (0..n).fold(vec![vec![]], |all, _| longer(all))
+}
+
+/// The composed logit of one pixel in double precision; for a mixture, colours and masks alternate.
+fn closed_form(config: &CompositorConfig, l: &[f64]) -> f64 {
+    let log_sum = |terms: &[f64]| {
+        let largest = terms.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        largest + terms.iter().map(|t| (t - largest).exp()).sum::<f64>().ln()
+    };
+    match config {
+        CompositorConfig::Union => {
+            let none: f64 = l.iter().copied().map(softplus).sum(); // −log Π (1 − p_k)
+            if none > 30.0 { none + (-(-none).exp()).ln_1p() } else { none.exp_m1().ln() }
+        }
+        CompositorConfig::Sum => l.iter().map(|l| l - NOTHING).sum::<f64>() + NOTHING,
+        CompositorConfig::Max => l.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        CompositorConfig::Mixture => {
+            let parts: Vec<_> = std::iter::once((-2.0, 0.0)).chain(l.chunks(2).map(|p| (p[0], p[1]))).collect();
+            let side = |sign: f64| log_sum(&parts.iter().map(|(c, m)| m - softplus(sign * c)).collect::<Vec<_>>());
+            side(-1.0) - side(1.0) // the weights' normaliser cancels
+        }
+        CompositorConfig::Render { .. } => unreachable!("a network has no closed form"),
+    }
+}
+
+#[test]
+fn extreme_components_give_finite_and_right_logits() -> Result<()> {
+    for config in CompositorConfig::ALL {
+        for dtype in [DType::F32, DType::F64] {
+            let channels = Compositor::component_channels(&config, 1);
+            let k = if channels == 1 { 3 } else { 2 };
+            let values: &[f64] = if channels > 2 { &[-120.0, 120.0] } else { &[-120.0, -16.0, -1.0, 0.5, 120.0] };
+            let pixels = sequences(values, k * channels);
+            let n = pixels.len();
+            let data = Tensor::from_iter(pixels.iter().flatten().copied(), &CPU)?.reshape((1, n, 1, k, channels))?;
+            let components = data.permute((0, 3, 1, 2, 4))?.contiguous()?.to_dtype(dtype)?; // (1, K, n, 1, channels)
+            let components = Var::from_tensor(&components)?;
+            let compositor = compositor(&config, Extent::new(n, 1, 1), dtype)?;
+            let composed = compositor.compose(&components)?;
+            assert_eq!(composed.dims(), [1, n, 1, 1]);
+            for (logit, pixel) in numbers(&composed)?.iter().zip(&pixels) {
+                assert!(logit.is_finite(), "{config:?} of {pixel:?}: {logit}");
+                if !matches!(config, CompositorConfig::Render { .. }) {
+                    let exact = closed_form(&config, pixel);
+                    let tolerance = if dtype == DType::F64 { 1e-10 } else { 1e-5 } * (1.0 + exact.abs());
+                    let error = (logit - exact).abs();
+                    assert!(error < tolerance, "{config:?} of {pixel:?} in {dtype:?}: {logit} is not {exact}");
+                }
+            }
+            let gradients = composed.sum_all()?.backward()?;
+            let gradient = numbers(gradients.get(&components).expect("a gradient"))?;
+            assert!(gradient.iter().all(|g| g.is_finite()), "gradient of {config:?} in {dtype:?}");
+            for strength in numbers(&compositor.strengths(&components)?)? {
+                assert!((0.0..=1.0).contains(&strength), "{config:?} in {dtype:?}: strength {strength}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_a_number_does_not_disappear() -> Result<()> {
+    for config in CompositorConfig::ALL {
+        for dtype in [DType::F32, DType::F64] {
+            for place in 0..3 {
+                let channels = Compositor::component_channels(&config, 1);
+                let mut values = vec![0.5; 3 * 4 * channels];
+                values[place * 4 * channels] = f64::NAN;
+                let components = Tensor::from_vec(values, (1, 3, 2, 2, channels), &CPU)?.to_dtype(dtype)?;
+                let logits = compositor(&config, Extent::new(2, 2, 1), dtype)?.compose(&components)?;
+                let found = numbers(&logits)?.iter().any(|l| l.is_nan());
+                // candle's maximum passes over it; the KL and the other pixels of a broken component do not.
+                assert!(found || config == CompositorConfig::Max, "{config:?} in {dtype:?} hides component {place}");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn one_component_is_composed_to_itself() -> Result<()> {
+    for config in [CompositorConfig::Union, CompositorConfig::Sum, CompositorConfig::Max] {
+        let one = normals("one", &[2, 1, 3, 4, 3])?;
+        let compositor = compositor(&config, Extent::new(3, 4, 3), DType::F64)?;
+        assert_eq!(spread(&compositor.compose(&one)?, &one.squeeze(1)?)?, 0.0, "{config:?}");
+        let strengths = compositor.strengths(&one)?;
+        let ink = candle_nn::ops::sigmoid(&one)?.max(D::Minus1)?;
+        assert!(spread(&strengths, &ink)? < 1e-12, "{config:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_order_of_components_does_not_matter() -> Result<()> {
+    for config in CompositorConfig::ALL {
+        let channels = Compositor::component_channels(&config, 3);
+        let components = normals("components", &[2, 4, 3, 5, channels])?.affine(3.0, 0.0)?;
+        let compositor = compositor(&config, Extent::new(3, 5, 3), DType::F64)?;
+        let (composed, strengths) = (compositor.compose(&components)?, compositor.strengths(&components)?);
+        for order in [[3u32, 1, 0, 2], [1, 0, 3, 2], [2, 3, 1, 0]] {
+            let order = Tensor::new(&order, &CPU)?;
+            let moved = components.index_select(&order, 1)?;
+            assert!(spread(&compositor.compose(&moved)?, &composed)? < 1e-10, "{config:?}");
+            let moved = compositor.strengths(&moved)?;
+            assert!(spread(&moved, &strengths.index_select(&order, 1)?)? < 1e-12, "{config:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn an_absent_entity_is_as_good_as_left_out() -> Result<()> {
+    for config in CompositorConfig::ALL {
+        let channels = Compositor::component_channels(&config, 2);
+        let components = normals("components", &[2, 3, 4, 5, channels])?;
+        let compositor = compositor(&config, Extent::new(4, 5, 2), DType::F64)?;
+        let all = Tensor::ones((2, 3), DType::F32, &CPU)?;
+        assert!(spread(&compositor.keep(&components, &all)?, &components)? < 1e-12, "{config:?}");
+        // Another one is absent from each image.
+        let present = [[1f32, 0.0, 1.0], [1.0, 1.0, 0.0]];
+        let kept = compositor.compose(&compositor.keep(&components, &Tensor::new(&present, &CPU)?)?)?;
+        for (image, rest) in [[0u32, 2], [0, 1]].iter().enumerate() {
+            let left = components.narrow(0, image, 1)?.index_select(&Tensor::new(rest, &CPU)?, 1)?;
+            // The logit of nothing is a probability of 10⁻⁷, not of 0.
+            let tolerance = if config == CompositorConfig::Sum { 1e-10 } else { 1e-5 };
+            let error = spread(&kept.narrow(0, image, 1)?, &compositor.compose(&left)?)?;
+            assert!(error < tolerance, "{config:?}, image {image}: {error}");
+        }
+        assert!(spread(&kept, &compositor.compose(&components)?)? > 0.01, "{config:?}: nothing was taken out");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_entity_that_draws_nothing_changes_nothing() -> Result<()> {
+    for config in CompositorConfig::ALL {
+        let channels = Compositor::component_channels(&config, 1);
+        let components = normals("components", &[1, 2, 4, 5, channels])?;
+        let compositor = compositor(&config, Extent::new(4, 5, 1), DType::F64)?;
+        let empty = components.narrow(1, 0, 1)?.affine(0.0, compositor.nothing())?;
+        let more = Tensor::cat(&[&components, &empty], 1)?;
+        assert!(spread(&compositor.compose(&more)?, &compositor.compose(&components)?)? < 1e-5, "{config:?}");
+    }
+    Ok(())
+}
+
+// ---------------------------------------------------------------------------------------------- posteriors
+
+/// The posteriors whose parameters are the given rows (B, numbers): an encoder that copies its one pixel.
+fn posterior(latent: Latent, parameters: &Tensor) -> Result<Posterior> {
+    let n = parameters.dim(1)?;
+    let mut config = Preset::Vae.config().model;
+    config.encoder = EncoderConfig::Dense { hidden: vec![], activation: Activation::Identity };
+    config.latent = latent;
+    let variables = Variables::new(0);
+    let encoder = Encoder::new(&config, Extent::new(1, 1, n), variables.builder(parameters.dtype(), &CPU))?;
+    for (name, var) in variables.all().iter().filter(|(name, _)| name.ends_with("weight")) {
+        assert_eq!(var.dims(), [n, n], "{name}");
+        var.set(&Tensor::eye(n, parameters.dtype(), &CPU)?)?;
+    }
+    encoder.candidates(&parameters.reshape((parameters.dim(0)?, 1, 1, n))?)
+}
+
+fn gaussian(dimensions: usize) -> Latent {
+    Latent::Gaussian { dimensions, beta: 1.0.into() }
+}
+
+#[test]
+fn kl_has_its_values_by_hand() -> Result<()> {
+    let ln2 = std::f64::consts::LN_2;
+    // Means, log-variances, nats.
+    let cases = [
+        ([0.0, 0.0, 0.0, 0.0], 0.0),
+        ([1.0, 0.0, 0.0, 0.0], 0.5),
+        ([1.0, -2.0, 0.0, 0.0], 2.5),
+        ([0.0, 0.0, 2.0 * ln2, 0.0], 1.5 - ln2),
+        ([3.0, 0.0, -2.0 * ln2, 2.0 * ln2], 4.5 + 0.5 * (0.25 + 4.0 - 2.0)),
+    ];
+    let rows = Tensor::from_iter(cases.iter().flat_map(|(row, _)| *row), &CPU)?.reshape((cases.len(), 4))?;
+    let kls = posterior(gaussian(2), &rows)?.kl()?;
+    assert_eq!(kls.dims(), [cases.len(), 1]);
+    for (kl, (row, exact)) in numbers(&kls)?.iter().zip(cases) {
+        assert!((kl - exact).abs() < 1e-12, "{row:?}: {kl} is not {exact}");
+    }
+    Ok(())
+}
+
+#[test]
+fn kl_and_samples_agree_with_monte_carlo() -> Result<()> {
+    const SAMPLES: usize = 40_000;
+    for (case, row) in [[0.0, 0.0, 0.0, 0.0], [1.5, -0.3, -1.0, 0.7], [0.0, 2.0, 1.2, -4.0]].iter().enumerate() {
+        let rows = Tensor::new(row, &CPU)?.reshape((1, 4))?.broadcast_as((SAMPLES, 4))?.contiguous()?;
+        let q = posterior(gaussian(2), &rows)?;
+        let z = q.sample(Some(&normals(&format!("monte carlo {case}"), &[SAMPLES, 1, 2])?))?;
+        // log q(z) − log p(z), the constants of the two densities cancel.
+        let difference = |z: &[f64]| -> f64 {
+            let term = |d: usize| 0.5 * (z[d].powi(2) - row[2 + d] - (z[d] - row[d]).powi(2) / row[2 + d].exp());
+            term(0) + term(1)
+        };
+        let draws: Vec<f64> = numbers(&z)?.chunks(2).map(difference).collect();
+        let mean = draws.iter().sum::<f64>() / SAMPLES as f64;
+        let variance = draws.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / SAMPLES as f64;
+        let error = 5.0 * (variance / SAMPLES as f64).sqrt() + 1e-12;
+        let kl = numbers(&q.kl()?)?[0];
+        assert!((mean - kl).abs() < error, "{row:?}: {kl} nats, but {mean} ± {error}");
+        assert!(case == 0 || kl > 10.0 * error, "too few samples to tell");
+    }
+    Ok(())
+}
+
+#[test]
+fn extreme_encoders_stay_finite() -> Result<()> {
+    for dtype in [DType::F32, DType::F64] {
+        let rows = [[1e4, -1e4, 1e4, -1e4], [-1e4, 1e4, -1e4, 1e4]];
+        let rows = Var::from_tensor(&Tensor::new(&rows, &CPU)?.to_dtype(dtype)?)?;
+        let q = posterior(gaussian(2), &rows)?;
+        let limits = [LOG_VAR_LIMIT, -LOG_VAR_LIMIT, -LOG_VAR_LIMIT, LOG_VAR_LIMIT];
+        assert_eq!(numbers(&q.log_var()?.expect("a Gaussian has one"))?, limits);
+        let z = q.sample(Some(&normals("noise", &[2, 1, 2])?.to_dtype(dtype)?))?;
+        assert!(numbers(&q.kl()?)?.iter().chain(&numbers(&z)?).all(|x| x.is_finite()));
+        let loss = (q.kl()?.sum_all()? + z.sqr()?.sum_all()?)?;
+        let gradients = loss.backward()?;
+        assert!(numbers(gradients.get(&rows).expect("a gradient"))?.iter().all(|g| g.is_finite()));
+    }
+    // The whole model in single precision, with any compositor.
+    for variant in variants().iter().filter(|v| matches!(v.config.latent, Latent::Gaussian { .. })).step_by(2) {
+        let variables = Variables::new(variant.seed);
+        let model = Model::new(&variant.config, variant.image, variables.builder(DType::F32, &CPU))?;
+        let all = variables.all();
+        let is_bias = |(name, _): &&(String, Var)| name.starts_with("encoder") && name.ends_with("bias");
+        let (_, head) = all.iter().rfind(is_bias).expect("a head");
+        let signs = (0..head.elem_count()).map(|i| if i % 3 == 0 { -1e4f32 } else { 1e4 });
+        head.set(&Tensor::from_iter(signs, &CPU)?)?;
+        let Built { images, noise, selection, .. } = variant.build()?;
+        let images = images.to_dtype(DType::F32)?;
+        let inference = model.forward(&images, &selection, Some(&noise.to_dtype(DType::F32)?))?;
+        let loss = Weights { beta: 1.0, location_charge: 1.0 }.loss(&inference, &images)?;
+        assert!(loss.values()?.iter().all(|x| x.is_finite()), "variant {}: {:?}", variant.seed, loss.values()?);
+        let gradients = loss.total.backward()?;
+        for (name, var) in &all {
+            let gradient = numbers(gradients.get(var).expect("a gradient"))?;
+            assert!(gradient.iter().all(|g| g.is_finite()), "variant {}, {name}", variant.seed);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn samples_are_means_and_scaled_noise_and_points_have_neither() -> Result<()> {
+    let rows = normals("parameters", &[5, 6])?;
+    let noise = normals("noise", &[5, 1, 3])?;
+    let q = posterior(gaussian(3), &rows)?;
+    let (mean, log_var) = (rows.narrow(1, 0, 3)?.unsqueeze(1)?, rows.narrow(1, 3, 3)?.unsqueeze(1)?);
+    assert!(spread(&q.mean()?, &mean)? == 0.0 && spread(&q.sample(None)?, &mean)? == 0.0);
+    let expected = (&mean + log_var.exp()?.sqrt()?.mul(&noise)?)?;
+    assert!(spread(&q.sample(Some(&noise))?, &expected)? < 1e-12);
+
+    for activation in Activation::ALL {
+        let q = posterior(Latent::Point { dimensions: 6, activation }, &rows)?;
+        let code = activation.apply(&rows)?.unsqueeze(1)?;
+        assert!(q.log_var()?.is_none());
+        assert_eq!(numbers(&q.kl()?)?, [0.0; 5]);
+        assert!(spread(&q.sample(Some(&normals("other", &[5, 1, 6])?))?, &code)? == 0.0);
+    }
+    Ok(())
+}
+
+#[test]
+fn gathering_keeps_the_named_posteriors() -> Result<()> {
+    let variant = variants().into_iter().find(|v| v.batch == 3 && v.config.grid(v.image) == (3, 2)).expect("a grid");
+    let built = variant.build()?;
+    let candidates = built.forward()?.candidates;
+    let cells = vec![vec![5, 0], vec![2, 3], vec![4, 1]];
+    let kept = candidates.gather(&cells)?;
+    for (i, cells) in cells.iter().enumerate() {
+        for (k, cell) in cells.iter().enumerate() {
+            let (a, b) = (kept.mean()?.i((i, k))?, candidates.mean()?.i((i, *cell))?);
+            assert_eq!(numbers(&a)?, numbers(&b)?);
+            assert_eq!(kept.kl_map()?[i][k], candidates.kl_map()?[i][*cell]);
+        }
+    }
+    Ok(())
+}
+
+// ---------------------------------------------------------------------------------------------- selection
+
+/// Grid, scores with ties and NaNs, k and radius.
+fn selections() -> impl Strategy<Value = ((usize, usize), Vec<f32>, usize, usize)> {
+    (1usize..7, 1usize..7).prop_flat_map(|(rows, columns)| {
+        let n = rows * columns;
+        let score = prop_oneof![9 => (-4i8..5).prop_map(f32::from), 1 => Just(f32::NAN)];
+        (Just((rows, columns)), proptest::collection::vec(score, n), 1..=n, 0usize..4)
+    })
+}
+
+proptest! {
+    #[test]
+    fn top_k_keeps_what_it_promises((grid, scores, k, radius) in selections()) {
+        let kept = top_k(&scores, k, radius, grid);
+        let n = scores.len();
+        let score = |i: usize| if scores[i].is_nan() { f32::MIN } else { scores[i] };
+        let better = |a: usize, b: usize| score(a) > score(b) || score(a) == score(b) && a < b;
+        let near = |a: usize, b: usize| {
+            let columns = grid.1;
+            (a / columns).abs_diff(b / columns).max((a % columns).abs_diff(b % columns)) <= radius
+        };
+        prop_assert_eq!(kept.len(), k);
+        prop_assert!(kept.iter().all(|c| *c < n));
+        prop_assert!((0..k).all(|i| !kept[..i].contains(&kept[i])), "{:?} has a cell twice", kept);
+
+        // First those that respect the radius, best first; then, if need be, the others, best first.
+        let apart = (0..k).take_while(|i| kept[..*i].iter().all(|c| !near(*c, kept[*i]))).count();
+        for part in [&kept[..apart], &kept[apart..]] {
+            prop_assert!(part.windows(2).all(|pair| better(pair[0], pair[1])), "{:?}", kept);
+        }
+        let first = (0..n).find(|i| (0..n).all(|j| j == *i || better(*i, j)));
+        prop_assert_eq!(Some(kept[0]), first);
+        for cell in (0..n).filter(|cell| !kept[..apart].contains(cell)) {
+            // A cell that is not among the first part was near a better one of it, or too late.
+            let suppressed = kept[..apart].iter().any(|c| better(*c, cell) && near(*c, cell));
+            let late = apart == k && kept.iter().all(|c| better(*c, cell));
+            prop_assert!(suppressed || late, "{} is missing from {:?}", cell, kept);
+        }
+        for cell in (0..n).filter(|cell| !kept.contains(cell)) {
+            prop_assert!(kept[apart..].iter().all(|c| better(*c, cell)), "{} is better than what fills up", cell);
+        }
+    }
+
+    #[test]
+    fn without_a_radius_top_k_sorts((grid, scores, k, _) in selections()) {
+        let mut order: Vec<usize> = (0..scores.len()).collect();
+        // A stable sort leaves ties in the order of their indices.
+        order.sort_by(|a, b| match (scores[*a].is_nan(), scores[*b].is_nan()) {
+            (false, false) => scores[*b].partial_cmp(&scores[*a]).expect("numbers"),
+            (a, b) => a.cmp(&b),
+        });
+        prop_assert_eq!(top_k(&scores, k, 0, grid), &order[..k]);
+        let mut all = top_k(&scores, scores.len(), 0, grid);
+        all.sort();
+        prop_assert!(all.into_iter().eq(0..scores.len()));
+    }
+}
+
+/// A model of 4-pixel cells that draws 3×3 glimpses, for images of any size.
+fn cells_of_four(rank_by: Rank) -> ModelConfig {
+    let activation = Activation::Tanh;
+    let mut config = Preset::MultiEntity.config().model;
+    config.encoder = EncoderConfig::Convolutional {
+        layers: vec![ConvolutionConfig::new(2, 4, 4)],
+        activation,
+        posteriors: Posteriors::PerCell,
+        coordinates: false,
+    };
+    config.selector.rank_by = rank_by;
+    config.decoder = DecoderConfig {
+        placement: Placement::Glimpse { patch: 2 },
+        trunk: DecoderTrunk::Dense { hidden: vec![], activation },
+        coordinates: false,
+    };
+    config
+}
+
+/// Sizes that are multiples of a cell, and sizes that are not.
+const SIZES: [(usize, usize); 4] = [(8, 12), (9, 7), (4, 5), (13, 17)];
+
+#[test]
+fn a_glimpse_is_centred_on_its_cell() -> Result<()> {
+    for (height, width) in SIZES {
+        let (config, image) = (cells_of_four(Rank::Kl), Extent::new(height, width, 1));
+        let model = Model::new(&config, image, Variables::new(0).builder(DType::F32, &CPU))?;
+        let (rows, columns) = model.grid();
+        assert_eq!((rows, columns), (height.div_ceil(4), width.div_ceil(4)));
+        for cell in 0..rows * columns {
+            let z = Tensor::ones((1, 1, config.latent.dimensions()), DType::F32, &CPU)?;
+            let component = model.decode(&z, &vec![vec![cell]])?.i((0, 0, .., .., 0))?.to_vec2::<f32>()?;
+            // A cell is the four pixels on a side that its posterior looks at; the last may reach beyond the image.
+            let (y, x) = (cell / columns * 4 + 1, cell % columns * 4 + 1);
+            for (i, row) in component.iter().enumerate() {
+                for (j, logit) in row.iter().enumerate() {
+                    let inside = (y..y + 2).contains(&i) && (x..x + 2).contains(&j);
+                    let drawn = *logit != NOTHING as f32;
+                    assert_eq!(drawn, inside, "pixel ({i}, {j}) of cell {cell} in {height}×{width}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn brightness_ranks_the_cells_that_the_encoder_sees() -> Result<()> {
+    for (height, width) in SIZES {
+        let (config, image) = (cells_of_four(Rank::Brightness), Extent::new(height, width, 1));
+        let model = Model::new(&config, image, Variables::new(0).builder(DType::F32, &CPU))?;
+        let selection = Selection { rank_by: Rank::Brightness, entities: 1, radius: 0, seed: 0 };
+        let columns = model.grid().1;
+        for pixel in 0..height * width {
+            let mut pixels = vec![0f32; height * width];
+            pixels[pixel] = 1.0;
+            let images = Tensor::from_vec(pixels, (1, height, width, 1), &CPU)?;
+            let cell = pixel / width / 4 * columns + pixel % width / 4;
+            let cells = model.forward(&images, &selection, None)?.cells;
+            assert_eq!(cells, [[cell]], "pixel {pixel} of {height}×{width}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn each_rank_uses_its_own_score() -> Result<()> {
+    let model = |rank| {
+        let config = cells_of_four(rank);
+        Model::new(&config, Extent::new(16, 16, 1), Variables::new(1).builder(DType::F32, &CPU))
+    };
+    let images = normals("images", &[4, 16, 16, 1])?.abs()?.clamp(0.0, 1.0)?.to_dtype(DType::F32)?;
+    let cells = |rank_by, seed| -> Result<_> {
+        let selection = Selection { rank_by, entities: 3, radius: 1, seed };
+        let out = model(rank_by)?.forward(&images, &selection, None)?;
+        Ok((out.cells, out.candidates.kl_map()?))
+    };
+    let (by_kl, kls) = cells(Rank::Kl, 0)?;
+    for (cells, kls) in by_kl.iter().zip(&kls) {
+        assert_eq!(*cells, top_k(kls, 3, 1, (4, 4)));
+    }
+    let random = cells(Rank::Random, 0)?.0;
+    assert_eq!(random, cells(Rank::Random, 0)?.0);
+    assert_ne!(random, cells(Rank::Random, 1)?.0);
+    assert_ne!(random[0], random[1]);
+    let bright = cells(Rank::Brightness, 0)?.0;
+    assert_eq!(bright, cells(Rank::Brightness, 1)?.0);
+    assert!(by_kl != bright && bright != random && by_kl != random);
+    Ok(())
+}
+
+// ---------------------------------------------------------------------------------------------- likelihood and presence
+
+#[test]
+fn likelihoods_have_their_closed_forms() -> Result<()> {
+    let logits = normals("logits", &[3, 4, 5, 2])?.affine(3.0, 0.0)?;
+    let images = normals("images", &[3, 4, 5, 2])?.affine(0.3, 0.5)?.clamp(0.0, 1.0)?;
+    let pairs: Vec<(f64, f64)> = numbers(&logits)?.into_iter().zip(numbers(&images)?).collect();
+    for likelihood in
+        [Likelihood::Bernoulli, Likelihood::Gaussian { deviation: 0.1 }, Likelihood::Gaussian { deviation: 2.0 }]
+    {
+        let density = |(l, x): &(f64, f64)| match likelihood {
+            Likelihood::Bernoulli => x * sigmoid(*l).ln() + (1.0 - x) * sigmoid(-l).ln(),
+            Likelihood::Gaussian { deviation } => {
+                let exponent = -(x - sigmoid(*l)).powi(2) / (2.0 * deviation * deviation);
+                ((std::f64::consts::TAU * deviation * deviation).powf(-0.5) * exponent.exp()).ln()
+            }
+        };
+        let nats = numbers(&likelihood.log_prob(&logits, &images)?)?;
+        assert_eq!(nats.len(), 3);
+        for (nats, pairs) in nats.iter().zip(pairs.chunks(40)) {
+            let exact: f64 = pairs.iter().map(density).sum();
+            assert!((nats - exact).abs() < 1e-9 * exact.abs(), "{likelihood:?}: {nats} is not {exact}");
+        }
+        let mean = numbers(&likelihood.mean(&logits)?)?;
+        assert!(mean.iter().zip(&pairs).all(|(m, (l, _))| (m - sigmoid(*l)).abs() < 1e-12));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_likelihood_is_a_density() -> Result<()> {
+    // Over both values of a binary pixel, and over a fine grid of grey ones.
+    for logit in [-3.0, 0.4, 2.0] {
+        let total = |likelihood: Likelihood, values: Vec<f64>, width: f64| -> Result<f64> {
+            let n = values.len();
+            let images = Tensor::from_vec(values, (n, 1, 1, 1), &CPU)?;
+            let logits = images.affine(0.0, logit)?;
+            Ok(numbers(&likelihood.log_prob(&logits, &images)?)?.iter().map(|l| l.exp() * width).sum())
+        };
+        assert!((total(Likelihood::Bernoulli, vec![0.0, 1.0], 1.0)? - 1.0).abs() < 1e-12);
+        let grid = (-4000..6000).map(|i| f64::from(i) / 1000.0).collect();
+        assert!((total(Likelihood::Gaussian { deviation: 0.25 }, grid, 1e-3)? - 1.0).abs() < 1e-6);
+    }
+    Ok(())
+}
+
+/// Ink, on a component or in an image of 8×8.
+type Drawing = fn(usize, usize) -> bool;
+
+const NONE: Drawing = |_, _| false;
+const LEFT: Drawing = |y, x| y < 4 && x < 3;
+const RIGHT: Drawing = |y, x| y > 4 && x > 4;
+const BOTH: Drawing = |y, x| LEFT(y, x) || RIGHT(y, x);
+const DOT: Drawing = |y, x| (y, x) == (2, 6);
+
+/// Presence of components of ink `logit` in one image each, for posteriors of `kl` nats among 4 candidates.
+fn present(
+    compositor: CompositorConfig,
+    latent: &Latent,
+    kl: f64,
+    logit: f64,
+    cases: &[(Drawing, [Drawing; 3])],
+) -> Result<Vec<Vec<bool>>> {
+    let mut config = cells_of_four(Rank::Brightness);
+    (config.compositor, config.latent, config.entities) = (compositor, latent.clone(), 3);
+    let variables = Variables::new(0);
+    let model = Model::new(&config, Extent::new(8, 8, 1), variables.builder(DType::F32, &CPU))?;
+    assert_eq!(model.grid(), (2, 2));
+    for (name, var) in variables.all().iter().filter(|(name, _)| name.starts_with("encoder")) {
+        // Whatever the image, the first mean is √(2 KL) and all else as in the prior.
+        let first = if name == "encoder.1.bias" { (2.0 * kl).sqrt() as f32 } else { 0.0 };
+        let values = (0..var.elem_count()).map(|i| if i == 0 { first } else { 0.0 });
+        var.set(&Tensor::from_iter(values, &CPU)?.reshape(var.shape())?)?;
+    }
+    let grid =
+        |ink: Drawing, on: f64, off: f64| (0..64).map(move |i| if ink(i / 8, i % 8) { on as f32 } else { off as f32 });
+    let images = Tensor::from_iter(cases.iter().flat_map(|(image, _)| grid(*image, 1.0, 0.0)), &CPU)?;
+    let images = images.reshape((cases.len(), 8, 8, 1))?;
+    let selection = Selection { rank_by: Rank::Brightness, entities: 3, radius: 0, seed: 0 };
+    let mut inference = model.forward(&images, &selection, None)?;
+    let drawn = cases.iter().flat_map(|(_, drawn)| drawn.iter().flat_map(|d| grid(*d, logit, NOTHING)));
+    inference.components = Tensor::from_iter(drawn, &CPU)?.reshape((cases.len(), 3, 8, 8, 1))?;
+    let kls = inference.entities.kl_map()?.concat();
+    assert!(matches!(latent, Latent::Point { .. }) || kls.iter().all(|k| (f64::from(*k) - kl).abs() < 1e-5));
+    presence(&model, &inference, &images)
+}
+
+#[test]
+fn entities_are_present_that_explain_something() -> Result<()> {
+    let cases = [
+        (BOTH, [LEFT, RIGHT, NONE]),
+        (BOTH, [NONE, RIGHT, LEFT]),
+        (LEFT, [LEFT, RIGHT, NONE]), // one draws ink that is not there
+        (NONE, [NONE, NONE, NONE]),
+        (NONE, [LEFT, RIGHT, BOTH]),
+        (BOTH, [BOTH, NONE, DOT]),
+    ];
+    let expected = [
+        [true, true, false],
+        [false, true, true],
+        [true, false, false],
+        [false, false, false],
+        [false, false, false],
+        [true, false, false],
+    ];
+    for compositor in [CompositorConfig::Union, CompositorConfig::Sum, CompositorConfig::Max] {
+        for latent in [gaussian(2), Latent::Point { dimensions: 2, activation: Activation::Identity }] {
+            assert_eq!(present(compositor, &latent, 2.0, 6.0, &cases)?, expected, "{compositor:?}, {latent:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn of_entities_that_draw_the_same_exactly_one_is_present() -> Result<()> {
+    let cases = [(LEFT, [LEFT, LEFT, NONE]), (BOTH, [LEFT, RIGHT, LEFT]), (RIGHT, [RIGHT, RIGHT, RIGHT])];
+    for compositor in [CompositorConfig::Union, CompositorConfig::Sum, CompositorConfig::Max] {
+        let found = present(compositor, &gaussian(2), 2.0, 6.0, &cases)?;
+        let count = |image: usize, entities: &[usize]| entities.iter().filter(|e| found[image][**e]).count();
+        assert_eq!((count(0, &[0, 1]), found[0][2]), (1, false), "{compositor:?}");
+        assert_eq!((count(1, &[0, 2]), found[1][1]), (1, true), "{compositor:?}");
+        assert_eq!(count(2, &[0, 1, 2]), 1, "{compositor:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_entity_pays_for_its_code_and_its_place() -> Result<()> {
+    // A dot of logit l instead of −16 under one inked pixel gains 16 + l nats; log 4 = 1.386 is what the place costs. (In a
+    // union three components of nothing are log 3 above one.)
+    let dot = |latent: &Latent, kl: f64, gain: f64| -> Result<bool> {
+        let case = [(DOT, [NONE, DOT, NONE])];
+        let found = present(CompositorConfig::Max, latent, kl, NOTHING + gain, &case)?;
+        assert_eq!(found, present(CompositorConfig::Sum, latent, kl, NOTHING + gain, &case)?);
+        assert!(!found[0][0] && !found[0][2]);
+        Ok(found[0][1])
+    };
+    assert!(dot(&gaussian(2), 2.0, 3.5)?);
+    assert!(!dot(&gaussian(2), 2.0, 3.3)?);
+    assert!(dot(&gaussian(2), 5.0, 6.5)?);
+    assert!(!dot(&gaussian(2), 5.0, 6.3)?);
+    // Whoever says less than its place costs is not there, whatever it explains.
+    assert!(!dot(&gaussian(2), 1.3, 14.0)?);
+    assert!(dot(&gaussian(2), 1.5, 14.0)?);
+    // A deterministic code has a place and no cost of its own.
+    let point = Latent::Point { dimensions: 2, activation: Activation::Identity };
+    assert!(dot(&point, 0.0, 1.5)?);
+    assert!(!dot(&point, 0.0, 1.3)?);
+    Ok(())
+}
+
+// ---------------------------------------------------------------------------------------------- objective
+
+#[test]
+fn the_loss_is_the_sum_of_its_terms() -> Result<()> {
+    for variant in variants().iter().step_by(7) {
+        let built = variant.build()?;
+        let inference = built.forward()?;
+        let (b, k) = inference.entities.dims2()?;
+        let kls = numbers(&inference.entities.kl()?)?;
+        let nats = numbers(&inference.log_prob(&built.images)?)?;
+        let per_image = |values: &[f64]| values.iter().sum::<f64>() / b as f64;
+        for (beta, location_charge) in [(1.0, 0.0), (0.0, 2.0), (4.0, 0.5)] {
+            let loss = Weights { beta, location_charge }.loss(&inference, &built.images)?;
+            let [total, reconstruction, kl, charge] = loss.values()?;
+            let used: Vec<f64> = kls.iter().map(|kl| location_charge * (1.0 - (-kl / 2.0).exp())).collect();
+            let expected = [-per_image(&nats), per_image(&kls), per_image(&used)];
+            for (value, expected) in [reconstruction, kl, charge].iter().zip(expected) {
+                assert!((value - expected).abs() < 1e-9 * (1.0 + expected.abs()), "variant {}", variant.seed);
+            }
+            assert!((total - reconstruction - beta * kl - charge).abs() < 1e-9 * (1.0 + total.abs()));
+            assert!(charge <= location_charge * k as f64 && kl >= -1e-12);
+        }
+    }
+    Ok(())
+}
