@@ -99,7 +99,7 @@ impl Temporary {
             .write(true)
             .create_new(true)
             .open(&temporary)
-            .map_err(FileError::refused("create", &temporary))?;
+            .map_err(FileError::refused("create", path))?;
         Ok((Self { path: temporary }, file))
     }
 

@@ -99,8 +99,9 @@ fn inputs(args: &Args, run: &LoadedRun) -> anyhow::Result<Vec<(String, Example)>
         }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         // Pictures of the same name from different folders must not overwrite each other's entities.
-        let taken = inputs.iter().filter(|(name, _)| *name == stem || name.starts_with(&format!("{stem}~"))).count();
-        let name = if taken == 0 { stem } else { format!("{stem}~{}", taken + 1) };
+        let taken = |name: &String| inputs.iter().any(|(other, _)| other == name);
+        let others = (2..).map(|n| format!("{stem}~{n}"));
+        let name = std::iter::once(stem.clone()).chain(others).find(|name| !taken(name)).unwrap_or_default();
         inputs.push((name, Example { image: fitted.pixels, count: None, masks: None }));
     }
     Ok(inputs)

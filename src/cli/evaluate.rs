@@ -43,14 +43,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let selection = common::selection(&run, args.entities, args.seed)?;
     let scenes = common::scenes_for(&run, args.scenes.as_deref(), args.split, args.seed)?;
     let count = args.count.unwrap_or(run.config.training.evaluation_scenes);
-    let report = report(&run.model, &scenes, count, selection, args.seed, &device)?;
-    if args.json.as_deref() != Some(std::path::Path::new("-")) {
-        common::print_all(format!("{report}\n{}", missing_truth(&report)).as_bytes())?;
+    let report = report(&run.model, &scenes, count, selection, args.seed, &device, || false)?;
+    // The file first: what cannot be written is no success, whatever the table says.
+    if let Some(path) = &args.json {
+        common::write_json(path, &report)?;
     }
-    args.json.map_or(Ok(()), |path| common::write_json(&path, &report))
+    match args.json.as_deref() == Some(std::path::Path::new("-")) {
+        true => eprint!("{}", missing_truth(&report)),
+        false => common::print_all(format!("{report}\n{}", missing_truth(&report)).as_bytes())?,
+    }
+    Ok(())
 }
 
-/// Grades a model on the first `count` scenes.
+/// Grades a model on the first `count` scenes, unless it is told to stop.
 pub fn report(
     model: &Model,
     scenes: &ScenesOf,
@@ -58,8 +63,10 @@ pub fn report(
     selection: Selection,
     seed: u64,
     device: &candle_core::Device,
+    stop: impl Fn() -> bool,
 ) -> Result<Report, Failure> {
-    let examples = scenes.examples(count).map(|example| Ok::<_, Failure>(example?));
+    let go_on = |example| if stop() { Err(Failure::Stopped) } else { Ok(example?) };
+    let examples = scenes.examples(count).map(go_on);
     Evaluation { selection, batch: BATCH, seed }.report(model, examples, device)
 }
 
@@ -70,6 +77,8 @@ pub enum Failure {
     Data(#[from] DataError),
     #[error(transparent)]
     Evaluation(#[from] EvaluationError),
+    #[error("stopped")]
+    Stopped,
 }
 
 /// What could not be scored for want of ground truth.

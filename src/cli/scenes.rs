@@ -31,6 +31,9 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.out.extension().is_none_or(|e| e != "npz") {
+        return Err(usage("--out must be a .npz file"));
+    }
     if args.out.exists() && !args.overwrite {
         return Err(usage(format!("{} is there already; --overwrite replaces it", args.out.display())));
     }

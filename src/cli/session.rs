@@ -160,6 +160,7 @@ impl<'a> Session<'a> {
             selection,
             seed,
             device,
+            || false,
         )?;
         let step = trainer.steps();
         self.metrics.append(&Row::Validation { step, seconds: self.seconds(), report: &report })?;

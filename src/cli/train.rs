@@ -6,8 +6,8 @@ use super::{Stopped, evaluate, interrupt, pictures, usage};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::{Config, Preset};
-use multi_entity_vae::files::write_bytes_atomic;
-use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
+use multi_entity_vae::files::{FileError, write_bytes_atomic};
+use multi_entity_vae::run::{Checkpoint, FolderError, LoadedRun, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{Batches, Split};
 use multi_entity_vae::train::{Trainer, train};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long)]
     steps: Option<u64>,
     /// Stop training after this many seconds (schedules still follow the steps)
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seconds: Option<f64>,
     /// Images in a batch
     #[arg(long)]
@@ -91,28 +91,37 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     config.validate(scenes.image()).map_err(usage)?;
 
     let mut trainer = Trainer::new(config.clone(), scenes.image(), &device)?;
+    if let Some((_, checkpoint)) = &resumed {
+        trainer.restore(&checkpoint.weights, &checkpoint.optimiser, checkpoint.progress.step)?;
+    }
+    let (source, training) = (Arc::clone(&scenes.source), &config.training);
+    let batches = Batches::new(source, training.batch, training.seed, trainer.steps(), config.data.fresh, 1)?;
+    // The folder last: what was refused so far leaves nothing behind.
     let folder = match &resumed {
-        Some((folder, checkpoint)) => {
-            trainer.restore(&checkpoint.weights, &checkpoint.optimiser, checkpoint.progress.step)?;
-            folder.clone()
-        }
+        Some((folder, _)) => folder.clone(),
         None => new_folder(&args, &config)?,
     };
     interrupt::listen()?;
     let mut session =
         Session::new(folder, &trainer, resumed.map(|(_, c)| c.progress), &validation, args.seconds, args.quiet)?;
     session.announce(&trainer, &device);
-    optimise(&mut trainer, &mut session, &scenes, &device)?;
-    if session.interrupted {
+    optimise(&mut trainer, &mut session, batches, &scenes, &device)?;
+    let done = match session.interrupted {
+        true => Err(Stopped.into()),
+        false => conclude(&session, &config, digits, &device, args.quiet),
+    };
+    if done.as_ref().is_err_and(|e| e.is::<Stopped>()) {
         let resume = format!("mevae train --resume {}", session.folder.path().display());
         eprintln!("stopped at step {} and saved; continue with: {resume}", trainer.steps());
-        return Err(Stopped.into());
     }
-    conclude(&session, &config, digits, &device, args.quiet)
+    done
 }
 
 fn resume(path: &Path) -> anyhow::Result<(RunFolder, Checkpoint)> {
     let folder = RunFolder::open(path)?;
+    if !folder.last().exists() {
+        return Err(FolderError::NoCheckpoint(path.into())).context("cannot resume");
+    }
     let checkpoint = Checkpoint::load(&folder.last()).context("cannot resume")?;
     Ok((folder, checkpoint))
 }
@@ -123,7 +132,7 @@ fn resolve(args: &Args) -> anyhow::Result<Config> {
     let file = match &args.config {
         None => None,
         Some(path) => {
-            let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            let text = std::fs::read_to_string(path).map_err(FileError::refused("read", path))?;
             Some((path.display().to_string(), text))
         }
     };
@@ -154,18 +163,16 @@ fn new_folder(args: &Args, config: &Config) -> anyhow::Result<RunFolder> {
 fn optimise(
     trainer: &mut Trainer,
     session: &mut Session<'_>,
+    mut batches: Batches,
     scenes: &ScenesOf,
     device: &Device,
 ) -> anyhow::Result<()> {
-    let training = trainer.config().training.clone();
-    let fresh = trainer.config().data.fresh;
+    let batch = trainer.config().training.batch;
     let image = scenes.image();
-    let source = Arc::clone(&scenes.source);
-    let mut batches = Batches::new(source, training.batch, training.seed, trainer.steps(), fresh, 1)?;
     let next_batch = |step: u64| -> anyhow::Result<Tensor> {
         let mut pixels = batches.next().context("the scenes ended")?.images;
         scenes.binarise(&mut pixels, step);
-        Ok(Tensor::from_vec(pixels, (training.batch, image.height, image.width, image.channels), device)?)
+        Ok(Tensor::from_vec(pixels, (batch, image.height, image.width, image.channels), device)?)
     };
     let result = train(trainer, next_batch, |trainer, report| session.observe(trainer, report, device));
     session.finish(trainer, batches.throughput())?;
@@ -191,7 +198,12 @@ fn conclude(
         selection,
         config.training.seed,
         device,
-    )?;
+        interrupt::requested,
+    )
+    .map_err(|e| match e {
+        evaluate::Failure::Stopped => anyhow::Error::from(Stopped),
+        e => e.into(),
+    })?;
     common::write_json(&session.folder.file("evaluation.json"), &report)?;
     let drawn = pictures::draw_all(session, &run, &scenes, selection, device)?;
     if quiet {

@@ -131,7 +131,8 @@ pub enum ConfigError {
 }
 
 fn hint(nearest: &Option<String>) -> String {
-    nearest.as_ref().map_or(String::new(), |key| format!("; did you mean \"{key}\"?"))
+    let keys = || "; `mevae train --print-config` lists the keys".to_string();
+    nearest.as_ref().map_or_else(keys, |key| format!("; did you mean \"{key}\"?"))
 }
 
 impl Config {

@@ -8,8 +8,8 @@ use crate::train::Schedule;
 const MOST_WIDTH: usize = 65_536;
 const MOST_LAYERS: usize = 64;
 const MOST_BATCH: usize = 65_536;
-/// Numbers that the largest tensor of one step may have (8 GiB in `f32`).
-const MOST_NUMBERS: usize = 1 << 31;
+/// Numbers that the largest tensor of one step may have (1 GiB in `f32`; a step has a dozen such tensors).
+const MOST_NUMBERS: usize = 1 << 28;
 
 impl Config {
     /// Checks every value by itself and against the others, for images of the given extent.

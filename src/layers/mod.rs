@@ -5,13 +5,13 @@
 //! [`Module`](candle_core::Module) and a *single* node of candle's autograd graph, so that the batch is split over threads once
 //! for the whole sequence and no intermediate gradient goes through the graph. Reading order:
 //!
-//! - [`real`]: number types and vectorisable elementary functions
-//! - [`matmul`]: matrix products on slices
-//! - [`window`]: a strided convolution as products over sliding windows
-//! - [`linear`]: the three linear maps, each with its forward product and its two gradients
-//! - [`activation`]: what follows a linear map
-//! - [`stack`]: the sequence, its parallel passes and its place in the graph
-//! - [`reference`]: the same sequence on candle's own operations; the oracle in tests and the path of other devices
+//! - `real`: number types and vectorisable elementary functions
+//! - `matmul`: matrix products on slices
+//! - `window`: a strided convolution as products over sliding windows
+//! - `linear`: the three linear maps, each with its forward product and its two gradients
+//! - `activation`: what follows a linear map
+//! - `stack`: the sequence, its parallel passes and its place in the graph
+//! - `reference`: the same sequence on candle's own operations; the oracle in tests and the path of other devices
 //!
 //! Beside the stacks, three operations of the model that would be slow as a chain of tensor operations: [`place`],
 //! [`union`] and [`bernoulli_log_prob`], each with its candle form for other devices in its own file.

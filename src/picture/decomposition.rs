@@ -21,7 +21,7 @@ const UNLIT: Rgb<u8> = Rgb([0, 0, 0]);
 const DIMMED_SCENE: f32 = 0.35;
 
 const FOOTNOTE: &str = "Framed cells of the KL map are the kept entities. Masks show which entity \
-                        paints a pixel. Absent entities carry too little information.";
+                        paints a pixel. Absent entities cost more nats than they save.";
 
 /// One scene taken apart.
 ///

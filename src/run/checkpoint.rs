@@ -62,7 +62,7 @@ pub enum CheckpointError {
     #[error(transparent)]
     File(#[from] FileError),
     /// There is a file, but not one of ours, or not a whole one.
-    #[error("{} is no usable checkpoint: {reason}", .path.display())]
+    #[error("{} is no usable checkpoint: {reason}; put a whole copy in its place, or train anew with `mevae train`", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -1,5 +1,6 @@
 //! The folder of a run.
 
+use crate::config::Config;
 use crate::files::FileError;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ pub enum FolderError {
     #[error("{} is no run: it has no config.toml; `mevae train` makes one under runs/", .0.display())]
     NoRun(PathBuf),
     /// A run without the file that is asked for.
-    #[error("{} has no checkpoint yet: training has not come to its first one", .0.display())]
+    #[error("{} has no checkpoint yet: training has not come to its first one; start it again with --out and --overwrite", .0.display())]
     NoCheckpoint(PathBuf),
     /// The file system refused.
     #[error(transparent)]
@@ -51,7 +52,7 @@ impl RunFolder {
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, FolderError> {
         let run = Self { path: path.into() };
         let occupied = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-        match (occupied, run.config().exists(), overwrite) {
+        match (occupied, run.is_ours(), overwrite) {
             (false, ..) => {}
             (true, false, _) => return Err(FolderError::Foreign(path.into())),
             (true, true, false) => return Err(FolderError::Occupied(path.into())),
@@ -65,6 +66,11 @@ impl RunFolder {
     pub fn open(path: &Path) -> Result<Self, FolderError> {
         let run = Self { path: path.into() };
         if run.config().exists() { Ok(run) } else { Err(FolderError::NoRun(path.into())) }
+    }
+
+    /// Whether the folder holds a run and not just anything with a `config.toml`.
+    fn is_ours(&self) -> bool {
+        fs::read_to_string(self.config()).is_ok_and(|text| Config::from_toml("config.toml", &text).is_ok())
     }
 
     fn prepared(self) -> Result<Self, FolderError> {
