@@ -8,7 +8,7 @@ use candle_core::{Device, Tensor};
 use multi_entity_vae::config::{Config, Preset};
 use multi_entity_vae::files::{FileError, write_bytes_atomic};
 use multi_entity_vae::run::{Checkpoint, FolderError, LoadedRun, RunFolder, ScenesOf, open_digits};
-use multi_entity_vae::scene::{Batches, Split};
+use multi_entity_vae::scene::{Batches, Recipe, Split};
 use multi_entity_vae::train::{Trainer, train};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -209,7 +209,10 @@ fn conclude(
     if quiet {
         return Ok(());
     }
-    let mut text = format!("\nHeld-out scenes (test split), weights of step {}:\n{report}\n\n", run.progress.step);
+    // A file of scenes has no splits: it was trained on.
+    let recipe = config.data.scenes.parse::<Recipe>().is_ok();
+    let scenes = if recipe { "Held-out scenes (test split)" } else { "The scenes of the file, which was trained on" };
+    let mut text = format!("\n{scenes}, weights of step {}:\n{report}\n\n", run.progress.step);
     text += &format!("The run is in {}. Look at:\n", session.folder.path().display());
     for (file, what) in drawn {
         text += &format!("  {:<40} {what}\n", session.folder.file(file).display().to_string());
