@@ -69,11 +69,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out).map_err(multi_entity_vae::files::FileError::refused("create", &args.out))?;
 
     let examples: Vec<Example> = inputs.iter().map(|(_, example)| example.clone()).collect();
-    let sheet = pictures::decomposition_sheet(&run, &examples, selection, &device)?;
-    save_png(&sheet, &args.out.join("decomposition.png"))?;
-
     let images = common::stack(&examples, run.image(), &device)?;
     let decomposition = Decomposition::of(&run.model, &images, &selection)?;
+    let sheet = pictures::decomposition_sheet(&run, &examples, &decomposition)?;
+    save_png(&sheet, &args.out.join("decomposition.png"))?;
     let records = save_entities(&args.out, &run, &inputs, &decomposition)?;
     common::write_json(&args.out.join("entities.json"), &records)?;
     for (name, i) in inputs.iter().map(|(name, _)| name).zip(0..) {

@@ -29,7 +29,9 @@ pub fn draw_all(
     let (rows, columns) = run.model.grid();
     if rows * columns > 1 {
         let examples = scenes.examples(ROWS).collect::<Result<Vec<_>, _>>()?;
-        let sheet = decomposition_sheet(run, &examples, selection, device)?;
+        let images = stack(&examples, run.image(), device)?;
+        let parts = Decomposition::of(&run.model, &images, &selection)?;
+        let sheet = decomposition_sheet(run, &examples, &parts)?;
         save_png(&sheet, &session.folder.file("decomposition.png"))?;
         drawn.push(("decomposition.png", "each scene taken apart into its entities"));
     }
@@ -63,12 +65,9 @@ pub fn describe(run: &LoadedRun) -> String {
 pub fn decomposition_sheet(
     run: &LoadedRun,
     examples: &[Example],
-    selection: Selection,
-    device: &Device,
+    parts: &Decomposition,
 ) -> anyhow::Result<image::RgbImage> {
-    let images = stack(examples, run.image(), device)?;
-    let parts = Decomposition::of(&run.model, &images, &selection)?;
-    let rows = decomposition_rows(&run.model, &parts, examples)?;
+    let rows = decomposition_rows(&run.model, parts, examples)?;
     let title = format!("multi-entity VAE · {}", describe(run));
     Ok(decomposition(&title, shape(run.image()), &rows, Density::Single)?)
 }
