@@ -86,10 +86,7 @@ fn train_briefly(steps: u64) -> Result<(Config, Model), Error> {
 fn rows(model: &Model, examples: &[Example], parts: &Decomposition) -> TensorResult<Vec<DecompositionRow>> {
     let inference = &parts.inference;
     let merged = inference.reconstruction()?.flatten_from(1)?.to_vec2::<f32>()?;
-    // Each component composed with nothing else: what its entity draws alone.
-    let (b, k, h, w, c) = inference.components.dims5()?;
-    let logits = model.compositor().compose(&inference.components.reshape((b * k, 1, h, w, c))?)?;
-    let alone = model.likelihood().mean(&logits)?.reshape((b, k, ()))?.to_vec3::<f32>()?;
+    let alone = parts.alone(model)?;
     let (grid, columns) = (model.grid(), model.grid().1);
     let row = |i: usize| {
         let entity = |(k, &cell): (usize, &usize)| EntityTile {
@@ -107,5 +104,5 @@ fn rows(model: &Model, examples: &[Example], parts: &Decomposition) -> TensorRes
             masks: parts.masks[i].clone(),
         }
     };
-    Ok((0..b).map(row).collect())
+    Ok((0..examples.len()).map(row).collect())
 }

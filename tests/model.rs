@@ -208,10 +208,13 @@ fn every_variant_has_the_shapes_it_says() -> Result<()> {
         }
         let component = Compositor::component_channels(&variant.config.compositor, channels);
         assert_eq!(out.z.dims(), [b, k, d], "{what}");
-        assert_eq!(out.components.dims(), [b, k, height, width, component], "{what}");
+        let components = out.components.drawn()?;
+        assert_eq!(components.dims(), [b, k, height, width, component], "{what}");
+        // Composed while they are decoded or each drawn on a canvas first: the same image.
+        assert!(spread(&out.logits, &built.model.compositor().compose_drawn(&components)?)? < 1e-10, "{what}");
         assert_eq!(out.logits.dims(), built.images.dims(), "{what}");
         assert_eq!(out.log_prob(&built.images)?.dims(), [b], "{what}");
-        let strengths = built.model.compositor().strengths(&out.components)?;
+        let strengths = built.model.compositor().strengths(&components)?;
         assert_eq!(strengths.dims(), [b, k, height, width], "{what}");
         for x in [&out.reconstruction()?, &strengths] {
             assert!(numbers(x)?.iter().all(|p| (0.0..=1.0).contains(p)), "{what}");
@@ -340,7 +343,7 @@ fn extreme_components_give_finite_and_right_logits() -> Result<()> {
             let components = data.permute((0, 3, 1, 2, 4))?.contiguous()?.to_dtype(dtype)?; // (1, K, n, 1, channels)
             let components = Var::from_tensor(&components)?;
             let compositor = compositor(&config, Extent::new(n, 1, 1), dtype)?;
-            let composed = compositor.compose(&components)?;
+            let composed = compositor.compose_drawn(&components)?;
             assert_eq!(composed.dims(), [1, n, 1, 1]);
             for (logit, pixel) in numbers(&composed)?.iter().zip(&pixels) {
                 assert!(logit.is_finite(), "{config:?} of {pixel:?}: {logit}");
@@ -371,7 +374,7 @@ fn what_is_not_a_number_does_not_disappear() -> Result<()> {
                 let mut values = vec![0.5; 3 * 4 * channels];
                 values[place * 4 * channels] = f64::NAN;
                 let components = Tensor::from_vec(values, (1, 3, 2, 2, channels), &CPU)?.to_dtype(dtype)?;
-                let logits = compositor(&config, Extent::new(2, 2, 1), dtype)?.compose(&components)?;
+                let logits = compositor(&config, Extent::new(2, 2, 1), dtype)?.compose_drawn(&components)?;
                 let found = numbers(&logits)?.iter().any(|l| l.is_nan());
                 // candle's maximum passes over it; the KL and the other pixels of a broken component do not.
                 assert!(found || config == CompositorConfig::Max, "{config:?} in {dtype:?} hides component {place}");
@@ -386,7 +389,7 @@ fn one_component_is_composed_to_itself() -> Result<()> {
     for config in [CompositorConfig::Union, CompositorConfig::Sum, CompositorConfig::Max] {
         let one = normals("one", &[2, 1, 3, 4, 3])?;
         let compositor = compositor(&config, Extent::new(3, 4, 3), DType::F64)?;
-        assert_eq!(spread(&compositor.compose(&one)?, &one.squeeze(1)?)?, 0.0, "{config:?}");
+        assert_eq!(spread(&compositor.compose_drawn(&one)?, &one.squeeze(1)?)?, 0.0, "{config:?}");
         let strengths = compositor.strengths(&one)?;
         let ink = candle_nn::ops::sigmoid(&one)?.max(D::Minus1)?;
         assert!(spread(&strengths, &ink)? < 1e-12, "{config:?}");
@@ -400,11 +403,11 @@ fn the_order_of_components_does_not_matter() -> Result<()> {
         let channels = Compositor::component_channels(&config, 3);
         let components = normals("components", &[2, 4, 3, 5, channels])?.affine(3.0, 0.0)?;
         let compositor = compositor(&config, Extent::new(3, 5, 3), DType::F64)?;
-        let (composed, strengths) = (compositor.compose(&components)?, compositor.strengths(&components)?);
+        let (composed, strengths) = (compositor.compose_drawn(&components)?, compositor.strengths(&components)?);
         for order in [[3u32, 1, 0, 2], [1, 0, 3, 2], [2, 3, 1, 0]] {
             let order = Tensor::new(&order, &CPU)?;
             let moved = components.index_select(&order, 1)?;
-            assert!(spread(&compositor.compose(&moved)?, &composed)? < 1e-10, "{config:?}");
+            assert!(spread(&compositor.compose_drawn(&moved)?, &composed)? < 1e-10, "{config:?}");
             let moved = compositor.strengths(&moved)?;
             assert!(spread(&moved, &strengths.index_select(&order, 1)?)? < 1e-12, "{config:?}");
         }
@@ -422,15 +425,15 @@ fn an_absent_entity_is_as_good_as_left_out() -> Result<()> {
         assert!(spread(&compositor.keep(&components, &all)?, &components)? < 1e-12, "{config:?}");
         // Another one is absent from each image.
         let present = [[1f32, 0.0, 1.0], [1.0, 1.0, 0.0]];
-        let kept = compositor.compose(&compositor.keep(&components, &Tensor::new(&present, &CPU)?)?)?;
+        let kept = compositor.compose_drawn(&compositor.keep(&components, &Tensor::new(&present, &CPU)?)?)?;
         for (image, rest) in [[0u32, 2], [0, 1]].iter().enumerate() {
             let left = components.narrow(0, image, 1)?.index_select(&Tensor::new(rest, &CPU)?, 1)?;
             // The logit of nothing is a probability of 10⁻⁷, not of 0.
             let tolerance = if config == CompositorConfig::Sum { 1e-10 } else { 1e-5 };
-            let error = spread(&kept.narrow(0, image, 1)?, &compositor.compose(&left)?)?;
+            let error = spread(&kept.narrow(0, image, 1)?, &compositor.compose_drawn(&left)?)?;
             assert!(error < tolerance, "{config:?}, image {image}: {error}");
         }
-        assert!(spread(&kept, &compositor.compose(&components)?)? > 0.01, "{config:?}: nothing was taken out");
+        assert!(spread(&kept, &compositor.compose_drawn(&components)?)? > 0.01, "{config:?}: nothing was taken out");
     }
     Ok(())
 }
@@ -443,7 +446,10 @@ fn an_entity_that_draws_nothing_changes_nothing() -> Result<()> {
         let compositor = compositor(&config, Extent::new(4, 5, 1), DType::F64)?;
         let empty = components.narrow(1, 0, 1)?.affine(0.0, compositor.nothing())?;
         let more = Tensor::cat(&[&components, &empty], 1)?;
-        assert!(spread(&compositor.compose(&more)?, &compositor.compose(&components)?)? < 1e-5, "{config:?}");
+        assert!(
+            spread(&compositor.compose_drawn(&more)?, &compositor.compose_drawn(&components)?)? < 1e-5,
+            "{config:?}"
+        );
     }
     Ok(())
 }
@@ -676,7 +682,7 @@ fn a_glimpse_is_centred_on_its_cell() -> Result<()> {
         assert_eq!((rows, columns), (height.div_ceil(4), width.div_ceil(4)));
         for cell in 0..rows * columns {
             let z = Tensor::ones((1, 1, config.latent.dimensions()), DType::F32, &CPU)?;
-            let component = model.decode(&z, &vec![vec![cell]])?.i((0, 0, .., .., 0))?.to_vec2::<f32>()?;
+            let component = model.decode(&z, &vec![vec![cell]])?.drawn()?.i((0, 0, .., .., 0))?.to_vec2::<f32>()?;
             // A cell is the four pixels on a side that its posterior looks at; the last may reach beyond the image.
             let (y, x) = (cell / columns * 4 + 1, cell % columns * 4 + 1);
             for (i, row) in component.iter().enumerate() {
@@ -815,12 +821,12 @@ fn present(
     let images = Tensor::from_iter(cases.iter().flat_map(|(image, _)| grid(*image, 1.0, 0.0)), &CPU)?;
     let images = images.reshape((cases.len(), 8, 8, 1))?;
     let selection = Selection { rank_by: Rank::Brightness, entities: 3, radius: 0, seed: 0 };
-    let mut inference = model.forward(&images, &selection, None)?;
+    let inference = model.forward(&images, &selection, None)?;
     let drawn = cases.iter().flat_map(|(_, drawn)| drawn.iter().flat_map(|d| grid(*d, logit, NOTHING)));
-    inference.components = Tensor::from_iter(drawn, &CPU)?.reshape((cases.len(), 3, 8, 8, 1))?;
+    let components = Tensor::from_iter(drawn, &CPU)?.reshape((cases.len(), 3, 8, 8, 1))?;
     let kls = inference.entities.kl_map()?.concat();
     assert!(matches!(latent, Latent::Point { .. }) || kls.iter().all(|k| (f64::from(*k) - kl).abs() < 1e-5));
-    presence(&model, &inference, &images)
+    presence(&model, &inference, &components, &images)
 }
 
 #[test]

@@ -291,7 +291,7 @@ fn the_frozen_model_follows_the_training() -> std::result::Result<(), TrainError
     let images = batches(&trainer, 1)(0)?;
     let reconstruct = |model: &Model, trainer: &Trainer| -> Result<Vec<f32>> {
         let inference = model.forward(&images, &trainer.selection(), None)?;
-        let outputs = [&inference.z, &inference.components, &inference.logits, &inference.entities.kl()?];
+        let outputs = [&inference.z, &inference.components.drawn()?, &inference.logits, &inference.entities.kl()?];
         assert!(outputs.iter().all(|t| !t.track_op()), "the frozen model builds a graph");
         inference.reconstruction()?.flatten_all()?.to_vec1()
     };

@@ -113,7 +113,7 @@ fn save_entities(
     inputs: &[(String, Example)],
     decomposition: &Decomposition,
 ) -> anyhow::Result<Vec<EntityRecord>> {
-    let alone = pictures::alone(&run.model, decomposition)?;
+    let alone = decomposition.alone(&run.model)?;
     let means = decomposition.inference.entities.mean()?.to_vec3::<f32>()?;
     let (_, columns) = run.model.grid();
     let shape = pictures::shape(run.image());

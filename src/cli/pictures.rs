@@ -80,7 +80,7 @@ fn decomposition_rows(
 ) -> anyhow::Result<Vec<DecompositionRow>> {
     let inference = &decomposition.inference;
     let merged = inference.reconstruction()?.flatten_from(1)?.to_vec2::<f32>()?;
-    let alone = alone(model, decomposition)?;
+    let alone = decomposition.alone(model)?;
     let (grid_rows, grid_columns) = model.grid();
     let row = |i: usize| DecompositionRow {
         input: examples[i].image.clone(),
@@ -100,15 +100,6 @@ fn decomposition_rows(
         masks: decomposition.masks[i].clone(),
     };
     Ok((0..examples.len()).map(row).collect())
-}
-
-/// What each entity draws by itself, in [0, 1]: B lists of K images (H·W·C).
-pub fn alone(model: &Model, decomposition: &Decomposition) -> anyhow::Result<Vec<Vec<Vec<f32>>>> {
-    let components = &decomposition.inference.components;
-    let (b, k, h, w, c) = components.dims5()?;
-    let logits = model.compositor().compose(&components.reshape((b * k, 1, h, w, c))?)?;
-    let images = model.likelihood().mean(&logits)?.reshape((b, k, ()))?;
-    Ok(images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3()?)
 }
 
 /// The thesis' figure: a row of inputs above a row of reconstructions.

@@ -15,8 +15,8 @@
 use crate::model::{Inference, Model};
 use candle_core::{DType, Device, Result, Tensor};
 
-/// For every image and entity whether it is present, given the inference at the posterior means.
-pub fn presence(model: &Model, inference: &Inference, images: &Tensor) -> Result<Vec<Vec<bool>>> {
+/// For every image and entity whether it is present, given the inference at the posterior means and its drawn components.
+pub fn presence(model: &Model, inference: &Inference, components: &Tensor, images: &Tensor) -> Result<Vec<Vec<bool>>> {
     let (b, k) = inference.entities.dims2()?;
     let (rows, columns) = model.grid();
     let location = ((rows * columns) as f32).ln();
@@ -25,11 +25,11 @@ pub fn presence(model: &Model, inference: &Inference, images: &Tensor) -> Result
     let mut present: Vec<Vec<bool>> = costs.iter().map(|kls| kls.iter().map(says_enough).collect()).collect();
     let mut settled = vec![false; b];
     while settled.iter().any(|done| !done) {
-        let with = log_prob(model, inference, images, &present)?;
+        let with = log_prob(model, components, images, &present)?;
         let without = (0..k).map(|out| {
             let rest: Vec<_> =
                 present.iter().map(|p| p.iter().enumerate().map(|(i, p)| *p && i != out).collect()).collect();
-            log_prob(model, inference, images, &rest)
+            log_prob(model, components, images, &rest)
         });
         let without: Vec<Vec<f32>> = without.collect::<Result<_>>()?;
         for i in 0..b {
@@ -45,11 +45,11 @@ pub fn presence(model: &Model, inference: &Inference, images: &Tensor) -> Result
 }
 
 /// log p(x | the present entities) of each image.
-fn log_prob(model: &Model, inference: &Inference, images: &Tensor, present: &[Vec<bool>]) -> Result<Vec<f32>> {
-    let device = inference.components.device();
+fn log_prob(model: &Model, components: &Tensor, images: &Tensor, present: &[Vec<bool>]) -> Result<Vec<f32>> {
+    let device = components.device();
     let k = present.first().map_or(0, Vec::len);
     let mask = Tensor::from_iter(present.iter().flatten().map(|p| f32::from(u8::from(*p))), device)?;
-    let kept = model.compositor().keep(&inference.components, &mask.reshape((present.len(), k))?)?;
-    let logits = model.compositor().compose(&kept)?;
+    let kept = model.compositor().keep(components, &mask.reshape((present.len(), k))?)?;
+    let logits = model.compositor().compose_drawn(&kept)?;
     model.likelihood().log_prob(&logits, images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1()
 }

@@ -40,6 +40,8 @@ pub enum EvaluationError {
 pub struct Decomposition {
     /// The forward pass.
     pub inference: Inference,
+    /// Its components, drawn: (B, K, H, W, C').
+    pub components: Tensor,
     /// KL of every candidate: B lists of N.
     pub kl_map: Vec<Vec<f32>>,
     /// Which entities are there: B lists of K.
@@ -54,12 +56,21 @@ impl Decomposition {
     /// Takes images (B, H, W, C) apart.
     pub fn of(model: &Model, images: &Tensor, selection: &Selection) -> candle_core::Result<Self> {
         let inference = model.forward(images, selection, None)?;
-        let present = presence(model, &inference, images)?;
-        let strengths = model.compositor().strengths(&inference.components)?; // (B, K, H, W)
+        let components = inference.components.drawn()?;
+        let present = presence(model, &inference, &components, images)?;
+        let strengths = model.compositor().strengths(&components)?; // (B, K, H, W)
         let strengths = strengths.flatten_from(2)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
         let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present));
         let (masks, foreground) = pairs.unzip();
-        Ok(Self { kl_map: inference.candidates.kl_map()?, inference, present, masks, foreground })
+        Ok(Self { kl_map: inference.candidates.kl_map()?, inference, components, present, masks, foreground })
+    }
+
+    /// What each entity draws by itself: B lists of K images (H·W·C) in [0, 1].
+    pub fn alone(&self, model: &Model) -> candle_core::Result<Vec<Vec<Vec<f32>>>> {
+        let (b, k, h, w, c) = self.components.dims5()?;
+        let logits = model.compositor().compose_drawn(&self.components.reshape((b * k, 1, h, w, c))?)?;
+        let images = model.likelihood().mean(&logits)?.reshape((b, k, ()))?;
+        images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3()
     }
 }
 

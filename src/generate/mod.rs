@@ -118,9 +118,9 @@ impl Generator {
             present[i * k..][..plan.cells.len()].fill(1.0);
             cells[i][..plan.cells.len()].copy_from_slice(&plan.cells);
         }
-        let components = model.decode(&Tensor::from_vec(z, (count, k, d), device)?, &cells)?;
+        let components = model.decode(&Tensor::from_vec(z, (count, k, d), device)?, &cells)?.drawn()?;
         let present = Tensor::from_vec(present, (count, k), device)?;
-        let logits = model.compositor().compose(&model.compositor().keep(&components, &present)?)?;
+        let logits = model.compositor().compose_drawn(&model.compositor().keep(&components, &present)?)?;
         model.likelihood().mean(&logits)
     }
 

@@ -32,14 +32,14 @@ impl Activation {
         }
     }
 
-    /// `dz = dy · f'`, the derivative written in terms of the output `y`, which is what backward passes have at hand.
-    /// ReLU's derivative at 0 is 0.
-    pub(super) fn derivative<T: Real>(self, dz: &mut [T], dy: &[T], y: &[T]) {
+    /// `d *= f'`, the derivative written in terms of the output `y`, which is what backward passes have at hand: from the gradient
+    /// behind the activation to the one before it. ReLU's derivative at 0 is 0.
+    pub(super) fn apply_derivative<T: Real>(self, d: &mut [T], y: &[T]) {
         match self {
-            Self::Identity => dz.copy_from_slice(dy),
-            Self::Relu => scale(dz, dy, y, |d, y| if y > T::zero() { d } else { T::zero() }),
-            Self::Sigmoid => scale(dz, dy, y, |d, y| d * y * (T::one() - y)),
-            Self::Tanh => scale(dz, dy, y, |d, y| d * (T::one() - y * y)),
+            Self::Identity => (),
+            Self::Relu => scale(d, y, |d, y| if y > T::zero() { d } else { T::zero() }),
+            Self::Sigmoid => scale(d, y, |d, y| d * y * (T::one() - y)),
+            Self::Tanh => scale(d, y, |d, y| d * (T::one() - y * y)),
         }
     }
 
@@ -70,10 +70,10 @@ fn shift<T: Real>(y: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
 }
 
 #[inline(always)]
-fn scale<T: Real>(dz: &mut [T], dy: &[T], y: &[T], f: impl Fn(T, T) -> T) {
+fn scale<T: Real>(d: &mut [T], y: &[T], f: impl Fn(T, T) -> T) {
     vectorise(|| {
-        for ((dz, dy), y) in dz.iter_mut().zip(dy).zip(y) {
-            *dz = f(*dy, *y);
+        for (d, y) in d.iter_mut().zip(y) {
+            *d = f(*d, *y);
         }
     });
 }

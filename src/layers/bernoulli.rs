@@ -3,9 +3,9 @@
 //! log p(x) = Σ x log σ(l) + (1 − x) log(1 − σ(l)) = Σ x l − softplus(l), which is finite for every finite logit, also where
 //! σ(l) rounds to 0 or 1. Its derivative is x − σ(l).
 
+use super::op::{Kernel, apply2, is_ours};
 use super::real::{Real, vectorise};
-use super::stack::{contiguous, on_cpu};
-use candle_core::{CpuStorage, CustomOp2, D, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// log p(x) in nats, summed over everything but the batch: logits and targets (B, …) → (B).
@@ -15,8 +15,8 @@ pub fn bernoulli_log_prob(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     if logits.shape() != targets.shape() {
         bail!("logits of shape {:?} cannot be scored against an image of shape {:?}", logits.shape(), targets.shape());
     }
-    if logits.device().is_cpu() && matches!(logits.dtype(), DType::F32 | DType::F64) {
-        logits.contiguous()?.apply_op2(&targets.detach().contiguous()?, Bernoulli)
+    if is_ours(logits) {
+        apply2(Bernoulli { images: logits.dim(0)? }, logits, &targets.detach())
     } else {
         reference(logits, targets)
     }
@@ -28,14 +28,18 @@ fn reference(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     ((logits * targets.detach())? - softplus)?.flatten_from(1)?.sum(D::Minus1)
 }
 
-struct Bernoulli;
+struct Bernoulli {
+    images: usize,
+}
 
 /// Sums are formed over runs of this length and then together: small enough to keep the rounding of `f32` out of the result.
 const RUN: usize = 64;
 
-impl Bernoulli {
-    fn forward<T: Real>(&self, logits: &[T], targets: &[T], batch: usize) -> Vec<T> {
-        let n = logits.len() / batch;
+impl Kernel for Bernoulli {
+    const NAME: &'static str = "bernoulli";
+
+    fn forward<T: Real>(&self, [logits, targets]: [&[T]; 2]) -> Result<(Vec<T>, Shape)> {
+        let n = logits.len() / self.images;
         let image = |(l, x): (&[T], &[T])| {
             let runs = l.chunks(RUN).zip(x.chunks(RUN)).map(|(l, x)| {
                 vectorise(|| {
@@ -48,11 +52,18 @@ impl Bernoulli {
             });
             runs.fold(T::zero(), |sum, run| sum + run)
         };
-        logits.par_chunks(n).zip(targets.par_chunks(n)).map(image).collect()
+        let log_probs = logits.par_chunks(n).zip(targets.par_chunks(n)).map(image).collect();
+        Ok((log_probs, self.images.into()))
     }
 
-    fn backward<T: Real>(&self, logits: &[T], targets: &[T], gradient: &[T]) -> Vec<T> {
-        let n = logits.len() / gradient.len();
+    fn backward<T: Real>(
+        &self,
+        [logits, targets]: [&[T]; 2],
+        _: &[T],
+        gradient: &[T],
+        _: [bool; 2],
+    ) -> Result<[Option<Vec<T>>; 2]> {
+        let n = logits.len() / self.images;
         let mut out = vec![T::zero(); logits.len()];
         let images = out.par_chunks_mut(n).zip(logits.par_chunks(n).zip(targets.par_chunks(n)));
         images.zip(gradient).for_each(|((out, (l, x)), g)| {
@@ -62,51 +73,14 @@ impl Bernoulli {
                 }
             });
         });
-        out
-    }
-
-    fn run<T: Real>(&self, l: (&CpuStorage, &Layout), x: (&CpuStorage, &Layout)) -> Result<(CpuStorage, Shape)> {
-        let batch = l.1.dims()[0];
-        let log_prob = self.forward::<T>(contiguous(l.0, l.1)?, contiguous(x.0, x.1)?, batch);
-        Ok((T::to_cpu_storage_owned(log_prob), batch.into()))
-    }
-
-    fn run_backward<T: Real>(&self, logits: &Tensor, targets: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-        let gradient = gradient.contiguous()?;
-        let (ls, ll) = logits.storage_and_layout();
-        let (xs, xl) = targets.storage_and_layout();
-        let (gs, gl) = gradient.storage_and_layout();
-        let (l, x) = (contiguous::<T>(on_cpu(&ls)?, ll)?, contiguous(on_cpu(&xs)?, xl)?);
-        let out = self.backward(l, x, contiguous(on_cpu(&gs)?, gl)?);
-        Tensor::from_vec(out, logits.shape(), logits.device())
-    }
-}
-
-impl CustomOp2 for Bernoulli {
-    fn name(&self) -> &'static str {
-        "bernoulli"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        match s1 {
-            CpuStorage::F64(_) => self.run::<f64>((s1, l1), (s2, l2)),
-            _ => self.run::<f32>((s1, l1), (s2, l2)),
-        }
-    }
-
-    fn bwd(&self, l: &Tensor, x: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let gradient = match l.dtype() {
-            DType::F64 => self.run_backward::<f64>(l, x, gradient)?,
-            _ => self.run_backward::<f32>(l, x, gradient)?,
-        };
-        Ok((Some(gradient), None))
+        Ok([Some(out), None])
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Var};
+    use candle_core::{DType, Device, Var};
 
     fn images(values: &[f64], shape: (usize, usize)) -> Result<Tensor> {
         Tensor::from_iter((0..shape.0 * shape.1).map(|i| values[i % values.len()]), &Device::Cpu)?.reshape(shape)

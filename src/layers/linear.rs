@@ -1,11 +1,12 @@
 //! The three linear maps a layer can be made of: for each the forward product and its two gradients.
 //!
 //! Each works on a few images at a time on the calling thread; [`stack`](super::stack) decides which images and which thread.
-//! Weights keep their natural layout; [`Linear::prepare`] rearranges them once per pass for the products.
+//! Weights keep their natural layout; they are brought into [`Panels`] once per pass for the products.
 
-use super::matmul::{Matrix, Store, multiply};
+use super::product::{Panels, Windows};
 use super::real::Real;
-use super::window::Window;
+use super::scratch::Scratch;
+use super::window::{KernelLayout, Window};
 use super::{Extent, LayerError};
 
 /// A linear map from one image to another, without bias.
@@ -19,12 +20,8 @@ pub(super) enum Linear {
     Upconvolution { window: Window },
 }
 
-/// Weights arranged for the products of one pass.
-pub(super) struct Prepared<T> {
-    forward: Vec<T>,
-    /// Empty when no input gradient is wanted.
-    backward: Vec<T>,
-}
+/// A weight arranged for the products of one pass: several matrices where the products are several.
+pub(super) type Prepared<T> = Vec<Panels<T>>;
 
 impl Linear {
     pub fn convolution(input: Extent, channels: usize, kernel: usize, stride: usize) -> Result<Self, LayerError> {
@@ -55,6 +52,14 @@ impl Linear {
         }
     }
 
+    /// Inputs and outputs of a dense layer.
+    pub fn dense_sizes(&self) -> Option<(usize, usize)> {
+        match self {
+            Self::Dense { inputs, outputs } => Some((*inputs, *outputs)),
+            _ => None,
+        }
+    }
+
     /// Shape of the weight, and how many inputs feed one output (its fan-in).
     pub fn weight_shape(&self) -> (Vec<usize>, usize) {
         match self {
@@ -76,121 +81,120 @@ impl Linear {
         self.weight_shape().0.iter().product()
     }
 
-    /// Where weight (tap, large channel, small channel) stands in the stored tensor.
-    fn index(&self) -> impl Fn(usize, usize, usize) -> usize + use<> {
-        let (upward, taps, large, small) = match self {
-            Self::Dense { .. } => (false, 1, 1, 1),
-            Self::Convolution { window: w } => (false, w.kernel * w.kernel, w.large.channels, w.small.channels),
-            Self::Upconvolution { window: w } => (true, w.kernel * w.kernel, w.large.channels, w.small.channels),
-        };
-        move |tap, l, s| if upward { (s * taps + tap) * large + l } else { (tap * large + l) * small + s }
+    /// Where the stored weight keeps the number of a tap and two channels.
+    fn layout(&self) -> KernelLayout {
+        match self {
+            Self::Dense { .. } => KernelLayout { tap: 0, large: 0, small: 0 },
+            Self::Convolution { window: w } => {
+                KernelLayout { tap: w.large.channels * w.small.channels, large: w.small.channels, small: 1 }
+            }
+            Self::Upconvolution { window: w } => {
+                KernelLayout { tap: w.large.channels, large: 1, small: w.kernel * w.kernel * w.large.channels }
+            }
+        }
     }
 
-    /// Rearranges the weight for a pass; the input gradient's arrangement only when it is asked for.
-    pub fn prepare<T: Real>(&self, weight: &[T], with_input_gradient: bool) -> Prepared<T> {
-        let index = self.index();
-        let read = |tap, l, s| weight[index(tap, l, s)];
-        let (down, up): (Vec<T>, Vec<T>) = match self {
-            Self::Dense { .. } => return Prepared { forward: weight.to_vec(), backward: Vec::new() },
-            Self::Convolution { window } => {
-                let up = if with_input_gradient { window.up_kernel(read) } else { Vec::new() };
-                (window.down_kernel(read), up)
+    /// The weight arranged for [`forward`](Self::forward).
+    pub fn prepare<T: Real>(&self, weight: &[T]) -> Prepared<T> {
+        match self {
+            Self::Dense { inputs, outputs } => {
+                vec![Panels::pack(*inputs, *outputs, |l| {
+                    let row = &weight[l * outputs..(l + 1) * outputs];
+                    move |c: usize| row[c]
+                })]
             }
-            Self::Upconvolution { window } => {
-                let down = if with_input_gradient { window.down_kernel(read) } else { Vec::new() };
-                return Prepared { forward: window.up_kernel(read), backward: down };
+            Self::Convolution { window } => vec![window.down_panels(weight, self.layout())],
+            Self::Upconvolution { window } => window.up_panels(weight, self.layout()),
+        }
+    }
+
+    /// The weight arranged for [`input_gradient`](Self::input_gradient).
+    pub fn prepare_transposed<T: Real>(&self, weight: &[T]) -> Prepared<T> {
+        match self {
+            Self::Dense { inputs, outputs } => {
+                vec![Panels::pack(*outputs, *inputs, |l| move |c: usize| weight[c * outputs + l])]
             }
-        };
-        Prepared { forward: down, backward: up }
+            Self::Convolution { window } => window.up_panels(weight, self.layout()),
+            Self::Upconvolution { window } => vec![window.down_panels(weight, self.layout())],
+        }
     }
 
     /// `y` = linear map of the images in `x`.
     pub fn forward<T: Real>(&self, weight: &Prepared<T>, x: &[T], y: &mut [T]) {
         match self {
-            Self::Dense { inputs, outputs } => {
-                let rows = x.len() / inputs;
-                let weight = Matrix::new(&weight.forward, *inputs, *outputs);
-                multiply(y, Matrix::new(x, rows, *inputs), weight, Store::Replace);
-            }
-            Self::Convolution { window } => pass_down(window, &weight.forward, x, y),
-            Self::Upconvolution { window } => pass_up(window, &weight.forward, x, y),
+            Self::Dense { inputs, outputs } => dense(weight, x, *inputs, y, *outputs),
+            Self::Convolution { window } => pass_down(window, weight, x, y),
+            Self::Upconvolution { window } => pass_up(window, weight, x, y),
         }
     }
 
     /// `dx` = gradient with respect to the input, given `dz` with respect to the output.
     pub fn input_gradient<T: Real>(&self, weight: &Prepared<T>, dz: &[T], dx: &mut [T]) {
         match self {
-            Self::Dense { inputs, outputs } => {
-                let rows = dz.len() / outputs;
-                let weight = Matrix::new(&weight.forward, *inputs, *outputs);
-                multiply(dx, Matrix::new(dz, rows, *outputs), weight.t(), Store::Replace);
-            }
-            Self::Convolution { window } => pass_up(window, &weight.backward, dz, dx),
-            Self::Upconvolution { window } => pass_down(window, &weight.backward, dz, dx),
+            Self::Dense { inputs, outputs } => dense(weight, dz, *outputs, dx, *inputs),
+            Self::Convolution { window } => pass_up(window, weight, dz, dx),
+            Self::Upconvolution { window } => pass_down(window, weight, dz, dx),
         }
     }
 
-    /// Length of the accumulator that [`weight_gradient`](Self::weight_gradient) adds to.
-    pub fn gradient_len(&self) -> usize {
+    /// The window of a (transposed) convolution, with its large and small image of the layer's input and output.
+    fn sides<'a, T>(&self, x: &'a [T], y: &'a [T]) -> Option<(&Window, &'a [T], &'a [T])> {
         match self {
-            Self::Dense { .. } => self.weight_len(),
-            Self::Convolution { window } | Self::Upconvolution { window } => window.kernel_len(),
+            Self::Dense { .. } => None,
+            Self::Convolution { window } => Some((window, x, y)),
+            Self::Upconvolution { window } => Some((window, y, x)),
         }
     }
 
-    /// Adds the weight's gradient, in the products' arrangement, to `gradient`.
-    pub fn weight_gradient<T: Real>(&self, x: &[T], dz: &[T], gradient: &mut [T]) {
-        let (window, large, small) = match self {
-            Self::Dense { inputs, outputs } => {
-                let rows = x.len() / inputs;
-                let dz = Matrix::new(dz, rows, *outputs);
-                return multiply(gradient, Matrix::new(x, rows, *inputs).t(), dz, Store::Add);
-            }
-            Self::Convolution { window } => (window, x, dz),
-            Self::Upconvolution { window } => (window, dz, x),
-        };
-        let step = window.images_at_once();
-        let (mut cells, mut outputs) = (window.cell_buffer(step), window.output_buffer(step));
-        let tiles = large.chunks(step * window.large.len());
-        for (large, small) in tiles.zip(small.chunks(step * window.small.len())) {
-            window.gather_cells(large, &mut cells);
-            window.embed(small, &mut outputs);
-            window.weight_gradient(large.len() / window.large.len(), &cells, &outputs, gradient);
+    /// The gradient of a (transposed) convolution's weight, in the products' arrangement; nothing for a dense layer, whose gradient is
+    /// formed over the whole batch at once.
+    pub fn weight_gradient<T: Real>(&self, x: &[T], dz: &[T]) -> Vec<T> {
+        let Some((window, large, small)) = self.sides(x, dz) else { return Vec::new() };
+        let mut gradient = vec![T::zero(); window.kernel_len()];
+        let mut cells = Scratch::zeros(window.cells_len());
+        for (large, small) in large.chunks_exact(window.large.len()).zip(small.chunks_exact(window.small.len())) {
+            window.gather(large, &mut cells);
+            window.weight_gradient(&cells, small, &mut gradient);
         }
+        gradient
     }
 
-    /// Brings an accumulated gradient into the weight's own layout.
+    /// Brings such a gradient into the weight's own layout.
     pub fn store_gradient<T: Real>(&self, gradient: &[T], weight_gradient: &mut [T]) {
         match self {
-            Self::Dense { .. } => weight_gradient.copy_from_slice(gradient),
+            Self::Dense { .. } => (),
             Self::Convolution { window } | Self::Upconvolution { window } => {
-                let index = self.index();
-                window.unpack_gradient(gradient, |tap, l, s, value| weight_gradient[index(tap, l, s)] = value);
+                window.unpack_gradient(gradient, weight_gradient, self.layout());
             }
         }
+    }
+}
+
+/// A dense layer's inputs, a row for each image.
+fn dense<T: Real>(weight: &Prepared<T>, x: &[T], inputs: usize, y: &mut [T], outputs: usize) {
+    let starts: Vec<usize> = (0..x.len()).step_by(inputs).collect();
+    let rows = Windows { data: x, starts: &starts, runs: &[0], length: inputs };
+    for panels in weight {
+        rows.multiply(panels, |row, first, values| {
+            y[row * outputs + first..][..values.len()].copy_from_slice(values);
+        });
     }
 }
 
 /// Large images to small ones.
-fn pass_down<T: Real>(window: &Window, kernel: &[T], large: &[T], small: &mut [T]) {
-    let step = window.images_at_once();
-    let (mut cells, mut outputs) = (window.cell_buffer(step), window.output_buffer(step));
-    let tiles = large.chunks(step * window.large.len());
-    for (large, small) in tiles.zip(small.chunks_mut(step * window.small.len())) {
-        window.gather_cells(large, &mut cells);
-        window.down(large.len() / window.large.len(), &cells, kernel, &mut outputs);
-        window.extract(&outputs, small);
+fn pass_down<T: Real>(window: &Window, kernel: &Prepared<T>, large: &[T], small: &mut [T]) {
+    let mut cells = Scratch::zeros(window.cells_len());
+    for (large, small) in large.chunks_exact(window.large.len()).zip(small.chunks_exact_mut(window.small.len())) {
+        window.gather(large, &mut cells);
+        window.down(&cells, &kernel[0], small);
     }
 }
 
 /// Small images to large ones.
-fn pass_up<T: Real>(window: &Window, kernel: &[T], small: &[T], large: &mut [T]) {
-    let step = window.images_at_once();
-    let (mut cells, mut outputs) = (window.cell_buffer(step), window.output_buffer(step));
-    let tiles = small.chunks(step * window.small.len());
-    for (small, large) in tiles.zip(large.chunks_mut(step * window.large.len())) {
-        window.embed(small, &mut outputs);
-        window.up(small.len() / window.small.len(), &outputs, kernel, &mut cells);
-        window.scatter_cells(&cells, large);
+fn pass_up<T: Real>(window: &Window, kernel: &Prepared<T>, small: &[T], large: &mut [T]) {
+    let mut bordered = Scratch::zeros(window.bordered_len());
+    for (small, large) in small.chunks_exact(window.small.len()).zip(large.chunks_exact_mut(window.large.len())) {
+        window.embed(small, &mut bordered);
+        window.up(&bordered, kernel, large);
     }
 }

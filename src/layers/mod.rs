@@ -6,35 +6,42 @@
 //! for the whole sequence and no intermediate gradient goes through the graph. Reading order:
 //!
 //! - `real`: number types and vectorisable elementary functions
-//! - `matmul`: matrix products on slices
-//! - `window`: a strided convolution as products over sliding windows
+//! - `instructions`: which vector instructions the kernels use
+//! - `product`: matrix products over sliding windows, on registers
+//! - `window`: a strided convolution as such products
 //! - `linear`: the three linear maps, each with its forward product and its two gradients
 //! - `activation`: what follows a linear map
 //! - `stack`: the sequence, its parallel passes and its place in the graph
 //! - `reference`: the same sequence on candle's own operations; the oracle in tests and the path of other devices
 //!
+//! - `op`: the seam to candle's tensors; `scratch`: memory that is used again
+//!
 //! Beside the stacks, three operations of the model that would be slow as a chain of tensor operations: [`place`],
-//! [`union`] and [`bernoulli_log_prob`], each with its candle form for other devices in its own file.
+//! [`compose`] and [`bernoulli_log_prob`], each with its candle form for other devices in its own file.
 //!
 //! Images are channels-last, (B, H, W, C), everywhere.
 
 mod activation;
 mod bernoulli;
+mod compose;
+mod instructions;
 mod linear;
-mod matmul;
+mod op;
 mod place;
+mod product;
 pub mod real;
 mod reference;
+mod scratch;
 mod stack;
-mod union;
 mod window;
 
 pub use activation::Activation;
 pub use bernoulli::bernoulli_log_prob;
-pub use place::place;
+pub use compose::{Rule, compose};
+pub use instructions::{Instructions, VARIABLE as INSTRUCTIONS_VARIABLE};
+pub(crate) use op::{contiguous, contiguous_mut, on_cpu};
+pub use place::{Places, place};
 pub use stack::{LayerSpec, Stack};
-pub(crate) use stack::{contiguous, contiguous_mut, on_cpu};
-pub use union::union;
 
 /// Height, width and channels of one image or feature map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

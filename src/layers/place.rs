@@ -1,45 +1,97 @@
 //! Patches → canvases: each patch copied to its place, the rest filled.
 
+use super::op::{Kernel, apply1, is_ours};
 use super::real::Real;
-use super::stack::{contiguous, on_cpu};
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, bail};
+use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-/// Copies patch i of `patches` (M, P, Q, C) onto a canvas (H, W, C) with its top-left pixel at `corners[i]` = (y, x), cut
-/// where it leaves the canvas; everything else is `fill`. The result is (M, H, W, C); the gradient goes back where the pixels
-/// came from.
-pub fn place(patches: &Tensor, corners: Vec<(isize, isize)>, canvas: (usize, usize), fill: f64) -> Result<Tensor> {
-    let (m, height, width, channels) = patches.dims4()?;
-    if corners.len() != m {
-        bail!("{m} patches were given {} places", corners.len());
-    }
-    let place = Place { corners, patch: (height, width), canvas, channels, fill };
-    if patches.device().is_cpu() && matches!(patches.dtype(), DType::F32 | DType::F64) {
-        patches.apply_op1(place)
-    } else {
-        place.reference(patches)
+/// Where patches lie on their canvases, each of which has one.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Top-left corner of each patch, (y, x); it may lie outside the canvas.
+    pub corners: Vec<(isize, isize)>,
+    /// Height and width of what is used of a patch.
+    pub patch: (usize, usize),
+    /// Height and width of a canvas.
+    pub canvas: (usize, usize),
+    /// What a canvas is filled with.
+    pub fill: f64,
+}
+
+impl Places {
+    /// `count` patches that are whole canvases themselves.
+    pub fn whole(count: usize, canvas: (usize, usize), fill: f64) -> Self {
+        Self { corners: vec![(0, 0); count], patch: canvas, canvas, fill }
     }
 }
 
-struct Place {
-    corners: Vec<(isize, isize)>,
-    patch: (usize, usize),
-    canvas: (usize, usize),
+/// Copies patch i of `patches` (M, P, Q, C) onto a canvas (H, W, C), cut where it leaves the canvas; everything else is filled.
+/// The result is (M, H, W, C); the gradient goes back where the pixels came from.
+pub fn place(patches: &Tensor, places: &Places) -> Result<Tensor> {
+    let layout = Placed::new(patches.dims4()?, places)?;
+    if is_ours(patches) { apply1(layout, patches) } else { layout.reference(patches) }
+}
+
+/// Places for patches of a known shape as they lie in memory.
+#[derive(Clone, Debug)]
+pub(super) struct Placed {
+    places: Places,
+    /// Height and width of a patch in memory.
+    stored: (usize, usize),
     channels: usize,
-    fill: f64,
 }
 
 /// `length` numbers shared by a patch and a canvas, by their offsets in each.
-struct Run {
-    patch: usize,
-    canvas: usize,
-    length: usize,
+pub(super) struct Run {
+    pub patch: usize,
+    pub canvas: usize,
+    pub length: usize,
 }
 
-impl Place {
+impl Placed {
+    pub fn new(patches: (usize, usize, usize, usize), places: &Places) -> Result<Self> {
+        let (count, height, width, channels) = patches;
+        if places.corners.len() != count {
+            bail!("{count} patches were given {} places", places.corners.len());
+        }
+        if places.patch.0 > height || places.patch.1 > width {
+            bail!("patches of {height}×{width} have no {}×{} to place", places.patch.0, places.patch.1);
+        }
+        Ok(Self { places: places.clone(), stored: (height, width), channels })
+    }
+
+    /// Whether patches are canvases, number by number.
+    pub fn is_whole(&self) -> bool {
+        let Places { patch, canvas, corners, .. } = &self.places;
+        self.stored == *canvas && patch == canvas && corners.iter().all(|corner| *corner == (0, 0))
+    }
+
+    pub fn count(&self) -> usize {
+        self.places.corners.len()
+    }
+
+    pub fn fill<T: Real>(&self) -> T {
+        T::from_f64(self.places.fill)
+    }
+
+    /// Height, width and channels of a canvas.
+    pub fn canvas(&self) -> (usize, usize, usize) {
+        (self.places.canvas.0, self.places.canvas.1, self.channels)
+    }
+
+    pub fn patch_len(&self) -> usize {
+        self.stored.0 * self.stored.1 * self.channels
+    }
+
+    pub fn canvas_len(&self) -> usize {
+        self.places.canvas.0 * self.places.canvas.1 * self.channels
+    }
+
     /// The rows that patch `i` and its canvas share.
-    fn runs(&self, i: usize) -> impl Iterator<Item = Run> + use<> {
-        let ((y, x), (height, width), (h, w), c) = (self.corners[i], self.patch, self.canvas, self.channels);
+    #[inline(always)]
+    pub fn runs(&self, i: usize) -> impl Iterator<Item = Run> + use<> {
+        let ((y, x), (height, width)) = (self.places.corners[i], self.places.patch);
+        let ((h, w), stored, c) = (self.places.canvas, self.stored.1, self.channels);
         // Columns and rows of the patch that lie on the canvas.
         let visible = |corner: isize, patch: usize, side: usize| {
             let first = (-corner).clamp(0, patch as isize) as usize;
@@ -49,60 +101,24 @@ impl Place {
         let columns = visible(x, width, w);
         let (start, length) = (columns.start, columns.len());
         visible(y, height, h).filter(move |_| length > 0).map(move |row| Run {
-            patch: (row * width + start) * c,
+            patch: (row * stored + start) * c,
             canvas: ((row as isize + y) as usize * w + (start as isize + x) as usize) * c,
             length: length * c,
         })
     }
 
-    fn patch_len(&self) -> usize {
-        self.patch.0 * self.patch.1 * self.channels
-    }
-
-    fn canvas_len(&self) -> usize {
-        self.canvas.0 * self.canvas.1 * self.channels
-    }
-
-    fn forward<T: Real>(&self, patches: &[T]) -> Vec<T> {
-        let mut canvases = vec![T::from_f64(self.fill); self.corners.len() * self.canvas_len()];
-        let pairs = canvases.par_chunks_mut(self.canvas_len()).zip(patches.par_chunks(self.patch_len()));
-        pairs.enumerate().for_each(|(i, (canvas, patch))| {
-            for run in self.runs(i) {
-                canvas[run.canvas..run.canvas + run.length].copy_from_slice(&patch[run.patch..run.patch + run.length]);
-            }
-        });
-        canvases
-    }
-
-    fn backward<T: Real>(&self, gradient: &[T]) -> Vec<T> {
-        let mut patches = vec![T::zero(); self.corners.len() * self.patch_len()];
-        let pairs = patches.par_chunks_mut(self.patch_len()).zip(gradient.par_chunks(self.canvas_len()));
-        pairs.enumerate().for_each(|(i, (patch, canvas))| {
-            for run in self.runs(i) {
-                patch[run.patch..run.patch + run.length].copy_from_slice(&canvas[run.canvas..run.canvas + run.length]);
-            }
-        });
-        patches
-    }
-
-    fn run<T: Real>(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let canvases = self.forward::<T>(contiguous(storage, layout)?);
-        Ok((
-            T::to_cpu_storage_owned(canvases),
-            (self.corners.len(), self.canvas.0, self.canvas.1, self.channels).into(),
-        ))
-    }
-
-    fn run_backward<T: Real>(&self, patches: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-        let gradient = gradient.contiguous()?;
-        let (storage, layout) = gradient.storage_and_layout();
-        Tensor::from_vec(self.backward::<T>(contiguous(on_cpu(&storage)?, layout)?), patches.shape(), patches.device())
+    /// Draws patch `i` on its canvas.
+    #[inline(always)]
+    pub fn draw<T: Real>(&self, i: usize, patch: &[T], canvas: &mut [T]) {
+        canvas.fill(self.fill());
+        for run in self.runs(i) {
+            canvas[run.canvas..run.canvas + run.length].copy_from_slice(&patch[run.patch..run.patch + run.length]);
+        }
     }
 
     /// Every visible pixel added to a canvas of zeros by its index; invisible ones go to one row too many, which is cut off.
     fn reference(&self, patches: &Tensor) -> Result<Tensor> {
-        let ((height, width), (h, w), c) = (self.patch, self.canvas, self.channels);
-        let m = self.corners.len();
+        let ((height, width), (h, w, c), m) = (self.stored, self.canvas(), self.count());
         let mut rows = vec![(m * h * w) as u32; m * height * width];
         for i in 0..m {
             for run in self.runs(i) {
@@ -113,30 +129,32 @@ impl Place {
         }
         let rows = Tensor::from_vec(rows, m * height * width, patches.device())?;
         let empty = Tensor::zeros((m * h * w + 1, c), patches.dtype(), patches.device())?;
-        let ink = (patches.reshape((m * height * width, c))? - self.fill)?;
-        let canvases = (empty.index_add(&rows, &ink, 0)?.narrow(0, 0, m * h * w)? + self.fill)?;
+        let ink = (patches.reshape((m * height * width, c))? - self.places.fill)?;
+        let canvases = (empty.index_add(&rows, &ink, 0)?.narrow(0, 0, m * h * w)? + self.places.fill)?;
         canvases.reshape((m, h, w, c))
     }
 }
 
-impl CustomOp1 for Place {
-    fn name(&self) -> &'static str {
-        "place"
+impl Kernel for Placed {
+    const NAME: &'static str = "place";
+
+    fn forward<T: Real>(&self, [patches, _]: [&[T]; 2]) -> Result<(Vec<T>, Shape)> {
+        let mut canvases = vec![T::zero(); self.count() * self.canvas_len()];
+        let pairs = canvases.par_chunks_mut(self.canvas_len()).zip(patches.par_chunks(self.patch_len()));
+        pairs.enumerate().for_each(|(i, (canvas, patch))| self.draw(i, patch, canvas));
+        let (h, w, c) = self.canvas();
+        Ok((canvases, (self.count(), h, w, c).into()))
     }
 
-    fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        match storage {
-            CpuStorage::F64(_) => self.run::<f64>(storage, layout),
-            _ => self.run::<f32>(storage, layout),
-        }
-    }
-
-    fn bwd(&self, patches: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        match patches.dtype() {
-            DType::F64 => self.run_backward::<f64>(patches, gradient),
-            _ => self.run_backward::<f32>(patches, gradient),
-        }
-        .map(Some)
+    fn backward<T: Real>(&self, _: [&[T]; 2], _: &[T], gradient: &[T], _: [bool; 2]) -> Result<[Option<Vec<T>>; 2]> {
+        let mut patches = vec![T::zero(); self.count() * self.patch_len()];
+        let pairs = patches.par_chunks_mut(self.patch_len()).zip(gradient.par_chunks(self.canvas_len()));
+        pairs.enumerate().for_each(|(i, (patch, canvas))| {
+            for run in self.runs(i) {
+                patch[run.patch..run.patch + run.length].copy_from_slice(&canvas[run.canvas..run.canvas + run.length]);
+            }
+        });
+        Ok([Some(patches), None])
     }
 }
 
@@ -148,10 +166,12 @@ mod tests {
     #[test]
     fn kernel_and_reference_agree_wherever_the_patches_lie() -> Result<()> {
         let corners = vec![(0, 0), (1, 2), (-2, -1), (3, 4), (-9, 0), (0, 9), (-1, 3)];
-        let patches = Tensor::arange(0f64, 7.0 * 3.0 * 2.0 * 2.0, &Device::Cpu)?.reshape((7, 3, 2, 2))?;
+        // Stored with one column more than is used.
+        let patches = Tensor::arange(0f64, 7.0 * 3.0 * 3.0 * 2.0, &Device::Cpu)?.reshape((7, 3, 3, 2))?;
         let patches = Var::from_tensor(&patches)?;
-        let place = Place { corners: corners.clone(), patch: (3, 2), canvas: (4, 5), channels: 2, fill: -16.0 };
-        let (ours, theirs) = (super::place(&patches, corners, (4, 5), -16.0)?, place.reference(&patches)?);
+        let places = Places { corners, patch: (3, 2), canvas: (4, 5), fill: -16.0 };
+        let ours = super::place(&patches, &places)?;
+        let theirs = Placed::new(patches.dims4()?, &places)?.reference(&patches)?;
         assert_eq!(ours.flatten_all()?.to_vec1::<f64>()?, theirs.flatten_all()?.to_vec1::<f64>()?);
         let weights = Tensor::arange(0f64, 7.0 * 40.0, &Device::Cpu)?.reshape(ours.shape())?;
         let gradient = |out: Tensor| -> Result<Vec<f64>> {
@@ -164,9 +184,13 @@ mod tests {
     #[test]
     fn a_patch_as_large_as_the_canvas_is_the_canvas() -> Result<()> {
         let patch = Tensor::arange(0f32, 20.0, &Device::Cpu)?.reshape((1, 4, 5, 1))?;
-        let canvas = super::place(&patch, vec![(0, 0)], (4, 5), -16.0)?;
+        let canvas = super::place(&patch, &Places::whole(1, (4, 5), -16.0))?;
         assert_eq!(canvas.flatten_all()?.to_vec1::<f32>()?, patch.flatten_all()?.to_vec1::<f32>()?);
-        assert!(super::place(&patch, vec![], (4, 5), 0.0).is_err());
+        // Part of such a patch is not.
+        let part = super::place(&patch, &Places { patch: (2, 2), ..Places::whole(1, (4, 5), -16.0) })?;
+        assert_eq!(part.sum_all()?.to_scalar::<f32>()?, 0.0 + 1.0 + 5.0 + 6.0 - 16.0 * 16.0);
+        assert!(super::place(&patch, &Places::whole(2, (4, 5), -16.0)).is_err());
+        assert!(super::place(&patch, &Places::whole(1, (5, 5), -16.0)).is_err());
         Ok(())
     }
 }

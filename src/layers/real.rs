@@ -4,10 +4,16 @@
 //! digits. The `f32` functions are branch-free polynomials: called inside [`vectorise`] a loop over them compiles to
 //! AVX2 or AVX-512, while the platform's `expf` would be one call per number.
 
+use super::instructions::dispatch;
+use super::scratch::Pool;
 use candle_core::{CpuStorage, Result, WithDType, bail};
+use pulp::bytemuck;
+pub(super) use pulp::{Simd, WithSimd};
 
 /// A floating-point type that the layers' kernels can run in.
 pub trait Real: WithDType + Default {
+    /// Where buffers of this type wait to be used again.
+    fn pool() -> &'static Pool<Self>;
     /// The numbers of a storage of this type, to change.
     fn cpu_slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]>;
     /// eˣ. For `f32` the argument is limited to [−87, 88], so the result is positive and finite; NaN stays NaN.
@@ -18,6 +24,22 @@ pub trait Real: WithDType + Default {
     fn ln_1p(self) -> Self;
     /// √x.
     fn sqrt(self) -> Self;
+
+    /// As many of these numbers as one instruction treats at once.
+    type Vector<S: Simd>: bytemuck::Pod;
+    /// Numbers in a vector.
+    #[inline(always)]
+    fn width<S: Simd>() -> usize {
+        size_of::<Self::Vector<S>>() / size_of::<Self>()
+    }
+    /// Reads numbers as vectors; those that fill none at the end are left out.
+    fn vectors<S: Simd>(numbers: &[Self]) -> &[Self::Vector<S>];
+    /// The numbers of some vectors.
+    fn numbers<S: Simd>(vectors: &[Self::Vector<S>]) -> &[Self];
+    /// A vector of equal numbers.
+    fn splat<S: Simd>(simd: S, number: Self) -> Self::Vector<S>;
+    /// a · b + c, rounded once where the processor can.
+    fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
 
     /// The larger of the two; the other one if `self` is NaN, as in `maxps`.
     #[inline(always)]
@@ -55,6 +77,29 @@ pub trait Real: WithDType + Default {
 }
 
 impl Real for f64 {
+    type Vector<S: Simd> = S::f64s;
+
+    fn pool() -> &'static Pool<Self> {
+        static POOL: Pool<f64> = Pool::new();
+        &POOL
+    }
+
+    #[inline(always)]
+    fn vectors<S: Simd>(numbers: &[Self]) -> &[S::f64s] {
+        S::as_simd_f64s(numbers).0
+    }
+    #[inline(always)]
+    fn numbers<S: Simd>(vectors: &[S::f64s]) -> &[Self] {
+        bytemuck::cast_slice(vectors)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, number: Self) -> S::f64s {
+        simd.splat_f64s(number)
+    }
+    #[inline(always)]
+    fn mul_add<S: Simd>(simd: S, a: S::f64s, b: S::f64s, c: S::f64s) -> S::f64s {
+        simd.mul_add_e_f64s(a, b, c)
+    }
     fn cpu_slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]> {
         match storage {
             CpuStorage::F64(data) => Ok(data),
@@ -80,6 +125,29 @@ impl Real for f64 {
 }
 
 impl Real for f32 {
+    type Vector<S: Simd> = S::f32s;
+
+    fn pool() -> &'static Pool<Self> {
+        static POOL: Pool<f32> = Pool::new();
+        &POOL
+    }
+
+    #[inline(always)]
+    fn vectors<S: Simd>(numbers: &[Self]) -> &[S::f32s] {
+        S::as_simd_f32s(numbers).0
+    }
+    #[inline(always)]
+    fn numbers<S: Simd>(vectors: &[S::f32s]) -> &[Self] {
+        bytemuck::cast_slice(vectors)
+    }
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, number: Self) -> S::f32s {
+        simd.splat_f32s(number)
+    }
+    #[inline(always)]
+    fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(a, b, c)
+    }
     fn cpu_slice_mut(storage: &mut CpuStorage) -> Result<&mut [Self]> {
         match storage {
             CpuStorage::F32(data) => Ok(data),
@@ -137,20 +205,20 @@ fn twice_atanh(s: f32) -> f32 {
     2.0 * s * p
 }
 
-/// Runs a closure compiled for the best instruction set that this processor has.
+/// Runs a closure compiled for the instruction set in use.
 ///
 /// Everything that should become vector code must be inlined into the closure (`#[inline(always)]`).
 #[inline(always)]
 pub fn vectorise<R>(work: impl FnOnce() -> R) -> R {
     struct Work<F>(F);
-    impl<R, F: FnOnce() -> R> pulp::WithSimd for Work<F> {
+    impl<R, F: FnOnce() -> R> WithSimd for Work<F> {
         type Output = R;
         #[inline(always)]
-        fn with_simd<S: pulp::Simd>(self, _: S) -> R {
+        fn with_simd<S: Simd>(self, _: S) -> R {
             (self.0)()
         }
     }
-    pulp::Arch::new().dispatch(Work(work))
+    dispatch(Work(work))
 }
 
 #[cfg(test)]

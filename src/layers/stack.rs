@@ -1,13 +1,19 @@
 //! A sequence of layers as one node of the autograd graph.
 
 use super::activation::Activation;
+use super::compose::{self, Composition, Rule};
 use super::linear::{Linear, Prepared};
+use super::op::{Kernel, apply2, is_ours};
+use super::place::{Places, place};
+use super::product::Windows;
 use super::real::{Real, vectorise};
+use super::scratch::Scratch;
 use super::{Extent, LayerError};
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{Module, Result, Shape, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use rayon::prelude::*;
-use std::sync::{Arc, Mutex};
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What one layer of a [`Stack`] does; sizes of inputs follow from the layer before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,9 +128,31 @@ impl Stack {
         let flat = self.layers.iter().flat_map(|l| [l.weight.flatten_all(), l.bias.flatten_all()]);
         Tensor::cat(&flat.collect::<Result<Vec<_>>>()?, 0)
     }
+
+    /// [`forward`](Module::forward) and then [`compose`](super::compose) of what it makes, K images of the stack for each image that
+    /// comes out, (B, H, W, C). In one go: on the CPU what the stack makes does not leave the cache.
+    pub fn forward_composed(&self, x: &Tensor, rule: Rule, entities: usize, places: &Places) -> Result<Tensor> {
+        if self.layers.is_empty() || !is_ours(x) {
+            return compose::compose(&self.forward(x)?, rule, entities, places);
+        }
+        let Extent { height, width, channels } = self.output;
+        self.run(x, Some(Composition::new((x.dim(0)?, height, width, channels), rule, entities, places)?))
+    }
+
+    /// [`forward_composed`](Self::forward_composed) on candle's own operations.
+    pub fn reference_composed(&self, x: &Tensor, rule: Rule, entities: usize, places: &Places) -> Result<Tensor> {
+        compose::reference(&place(&self.reference(x)?, places)?, rule, entities, places.fill)
+    }
+
+    fn run(&self, x: &Tensor, composition: Option<Composition>) -> Result<Tensor> {
+        let parameters = self.parameters()?;
+        let keep = parameters.track_op() || x.track_op();
+        let pass = Pass { layers: self.layers.clone(), output: self.output, composition, keep, tape: Mutex::new(None) };
+        apply2(pass, x, &parameters)
+    }
 }
 
-impl candle_core::Module for Stack {
+impl Module for Stack {
     /// (B, …) → (B, H, W, C) of [`Stack::output`]. On the CPU in `f32` or `f64` through this crate's kernels, elsewhere through
     /// candle's operations.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -135,17 +163,7 @@ impl candle_core::Module for Stack {
         if self.layers.is_empty() {
             return x.reshape((batch, self.output.height, self.output.width, self.output.channels));
         }
-        if !x.device().is_cpu() || !matches!(x.dtype(), DType::F32 | DType::F64) {
-            return self.reference(x);
-        }
-        let parameters = self.parameters()?;
-        let pass = Pass {
-            layers: self.layers.clone(),
-            output: self.output,
-            keep: parameters.track_op() || x.track_op(),
-            tape: Mutex::new(None),
-        };
-        x.contiguous()?.apply_op2(&parameters, pass)
+        if is_ours(x) { self.run(x, None) } else { self.reference(x) }
     }
 }
 
@@ -153,28 +171,65 @@ impl candle_core::Module for Stack {
 struct Pass {
     layers: Arc<Vec<Layer>>,
     output: Extent,
+    /// What becomes of the outputs; nothing if they are wanted themselves.
+    composition: Option<Composition>,
     /// Whether a backward pass can follow.
     keep: bool,
-    /// Outputs of all layers but the last, each (B, output of that layer).
-    tape: Mutex<Option<Vec<CpuStorage>>>,
+    /// [`Tape`], of the type that the pass ran in.
+    tape: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// Outputs of all layers, for each group of images.
+type Tape<T> = Vec<Vec<Scratch<T>>>;
+
+/// What a backward pass reads.
+struct Backward<'a, T: Real> {
+    x: &'a [T],
+    flat: &'a [T],
+    tape: &'a Tape<T>,
+    /// What left the node, and the gradient with respect to it.
+    output: &'a [T],
+    gradient: &'a [T],
+}
+
+/// What a group of images contributes to the gradients.
+struct Contribution<T: Real> {
+    /// Of every layer's weight (but a dense one's), in the products' arrangement, and bias.
+    parameters: Vec<(Vec<T>, Vec<T>)>,
+    /// With respect to the linear part of each dense layer: its weight's gradient is formed over all groups at once.
+    dense: Vec<Option<Scratch<T>>>,
 }
 
 impl Pass {
     /// How the batch is cut into groups, the units of parallel work. It depends on sizes alone, never on the number of threads:
     /// sums over the batch are formed group by group, so another cut would change their last bits.
     ///
-    /// Each group arranges the weights anew and has a gradient of its own to be summed, which only pays where it has many more
-    /// activations to compute than there are parameters.
+    /// A group walks once through all weights, which only pays where it has many more activations to compute than there are
+    /// parameters. Images that are composed into one stay together.
     fn images_per_group(&self, batch: usize) -> usize {
         const GROUPS: std::ops::RangeInclusive<usize> = 4..=16;
         const FEWEST_IMAGES: usize = 4;
         let activations: usize = self.layers.iter().map(|layer| layer.linear.output().len()).sum();
         let parameters: usize = self.layers.iter().map(|layer| layer.linear.weight_len()).sum();
         let groups = (batch * activations / parameters.max(1)).clamp(*GROUPS.start(), *GROUPS.end());
-        batch.div_ceil(groups).max(FEWEST_IMAGES)
+        let together = self.composition.as_ref().map_or(1, |composition| composition.entities);
+        batch.div_ceil(groups).max(FEWEST_IMAGES).next_multiple_of(together)
     }
 
-    /// Splits flat parameters (or gradients) into (weight, bias) by layer.
+    /// Images that enter the stack, by the numbers of its input.
+    fn batch<T>(&self, x: &[T]) -> usize {
+        x.len() / self.layers[0].linear.inputs()
+    }
+
+    /// Numbers that leave the node for each image that enters.
+    fn output_per_image(&self) -> (usize, usize) {
+        match &self.composition {
+            Some(composition) => (composition.image_len(), composition.entities),
+            None => (self.output.len(), 1),
+        }
+    }
+
+    /// Splits flat parameters into (weight, bias) by layer.
     fn split<'a, T>(&self, mut flat: &'a [T]) -> Vec<(&'a [T], &'a [T])> {
         let mut parts = Vec::with_capacity(self.layers.len());
         for layer in self.layers.iter() {
@@ -186,178 +241,206 @@ impl Pass {
         parts
     }
 
-    fn prepare<T: Real>(&self, flat: &[T], first_input_gradient: bool) -> Vec<Prepared<T>> {
-        let parts = self.split(flat);
-        let layers = self.layers.iter().zip(parts).enumerate();
-        layers.map(|(i, (layer, (w, _)))| layer.linear.prepare(w, i > 0 || first_input_gradient)).collect()
+    /// The weights arranged for a backward pass; not the first layer's, unless the input's gradient is wanted.
+    fn prepare_transposed<T: Real>(&self, flat: &[T], want_dx: bool) -> Vec<Prepared<T>> {
+        let layers = self.layers.iter().zip(self.split(flat)).enumerate();
+        let transposed = |(i, (layer, (weight, _))): (usize, (&Layer, (&[T], _)))| match i > 0 || want_dx {
+            true => layer.linear.prepare_transposed(weight),
+            false => Prepared::new(),
+        };
+        layers.map(transposed).collect()
     }
 
-    /// Outputs of every layer for the whole batch.
-    fn forward<T: Real>(&self, x: &[T], flat: &[T]) -> Vec<Vec<T>> {
-        let inputs = self.layers[0].linear.inputs();
-        let batch = x.len() / inputs;
-        let (weights, parts) = (self.prepare(flat, false), self.split(flat));
-        let sizes: Vec<usize> = self.layers.iter().map(|l| l.linear.output().len()).collect();
-        let mut outputs: Vec<Vec<T>> = sizes.iter().map(|n| vec![T::zero(); batch * n]).collect();
-
-        let images = self.images_per_group(batch);
-        // Group g owns, of every layer's output, the rows of its own images.
-        let mut groups: Vec<(&[T], Vec<&mut [T]>)> = x.chunks(images * inputs).map(|x| (x, Vec::new())).collect();
-        for (output, n) in outputs.iter_mut().zip(&sizes) {
-            for (group, rows) in groups.iter_mut().zip(output.chunks_mut(images * n)) {
-                group.1.push(rows);
+    /// The outputs of all layers for one group of images, which begins with image `first`. Writes what leaves the node.
+    fn forward_group<T: Real>(
+        &self,
+        first: usize,
+        x: &[T],
+        weights: &[Prepared<T>],
+        parameters: &[(&[T], &[T])],
+        out: &mut [T],
+    ) -> Vec<Scratch<T>> {
+        let images = self.batch(x);
+        let mut outputs: Vec<Scratch<T>> = Vec::with_capacity(self.layers.len());
+        for ((layer, weight), (_, bias)) in self.layers.iter().zip(weights).zip(parameters) {
+            let mut y = Scratch::new(images * layer.linear.output().len());
+            let x = outputs.last().map_or(x, |y| &**y);
+            layer.linear.forward(weight, x, &mut y);
+            layer.activation.add_bias_and_apply(&mut y, bias);
+            if !self.keep {
+                outputs.clear();
+            }
+            outputs.push(y);
+        }
+        let Some(last) = outputs.last() else { return outputs };
+        match &self.composition {
+            None => out.copy_from_slice(last),
+            Some(composition) => {
+                let images =
+                    last.chunks_exact(composition.components_len()).zip(out.chunks_exact_mut(composition.image_len()));
+                for (i, (components, logits)) in images.enumerate() {
+                    composition.image(first / composition.entities + i, components, logits);
+                }
             }
         }
-        groups.par_iter_mut().for_each(|(x, ys)| {
-            let mut x: &[T] = x;
-            for (((layer, weight), (_, bias)), y) in self.layers.iter().zip(&weights).zip(&parts).zip(ys) {
-                layer.linear.forward(weight, x, y);
-                layer.activation.add_bias_and_apply(y, bias);
-                x = y;
-            }
-        });
         outputs
     }
 
-    /// Gradients with respect to the input (if wanted) and to the flat parameters.
-    fn backward<T: Real>(&self, args: Backward<'_, T>) -> (Option<Vec<T>>, Vec<T>) {
-        let inputs = self.layers[0].linear.inputs();
-        let batch = args.x.len() / inputs;
-        let images = self.images_per_group(batch);
-        let weights = self.prepare(args.flat, args.want_dx);
-        let mut dx = vec![T::zero(); if args.want_dx { args.x.len() } else { 0 }];
-        let mut dxs: Vec<Option<&mut [T]>> = dx.chunks_mut(images * inputs).map(Some).collect();
-        dxs.resize_with(batch.div_ceil(images), || None);
-
-        let partial: Vec<Vec<T>> = dxs
-            .par_iter_mut()
-            .enumerate()
-            .map(|(g, dx)| {
-                self.backward_group(&args, &weights, g * images..batch.min((g + 1) * images), dx.as_deref_mut())
-            })
-            .collect();
-        let sum = sum_in_order(partial);
-        (args.want_dx.then_some(dx), self.store_gradients(&sum))
-    }
-
-    /// Backward pass of the images of one group: writes `dx`, returns the parameters' gradient in the products' arrangement.
+    /// Backward pass of one group of images, which begins with image `first`: writes `dx` if it is wanted.
     fn backward_group<T: Real>(
         &self,
-        args: &Backward<'_, T>,
+        first: usize,
+        group: &Backward<'_, T>,
+        outputs: &[Scratch<T>],
         weights: &[Prepared<T>],
-        images: std::ops::Range<usize>,
         mut dx: Option<&mut [T]>,
-    ) -> Vec<T> {
-        let rows = |data: &'_ [T], n: usize| -> std::ops::Range<usize> {
-            debug_assert!(data.len() >= images.end * n);
-            images.start * n..images.end * n
-        };
-        let lens: Vec<usize> =
-            self.layers.iter().map(|l| l.linear.gradient_len() + l.linear.output().channels).collect();
-        let mut gradients = vec![T::zero(); lens.iter().sum()];
-        let mut end = gradients.len();
-        let last = self.output.len();
-        let mut dy = args.dy[rows(args.dy, last)].to_vec();
-        for (i, layer) in self.layers.iter().enumerate().rev() {
-            let (n, inputs) = (layer.linear.output().len(), layer.linear.inputs());
-            let y = args.outputs[i];
-            let mut dz = vec![T::zero(); dy.len()];
-            layer.activation.derivative(&mut dz, &dy, &y[rows(y, n)]);
-
-            let x = if i == 0 { args.x } else { args.outputs[i - 1] };
-            let gradient = &mut gradients[end - lens[i]..end];
-            let (weight, bias) = gradient.split_at_mut(layer.linear.gradient_len());
-            layer.linear.weight_gradient(&x[rows(x, inputs)], &dz, weight);
-            add_rows(bias, &dz);
-            end -= lens[i];
-
-            if i > 0 {
-                dy.resize(images.len() * inputs, T::zero());
-                layer.linear.input_gradient(&weights[i], &dz, &mut dy);
-            } else if let Some(dx) = dx.as_deref_mut() {
-                layer.linear.input_gradient(&weights[0], &dz, dx);
+    ) -> Contribution<T> {
+        let images = self.batch(group.x);
+        let mut contribution = Contribution { parameters: Vec::new(), dense: Vec::new() };
+        let mut dy = Scratch::new(images * self.output.len());
+        match &self.composition {
+            None => dy.copy_from_slice(group.gradient),
+            Some(composition) => {
+                let (n, m) = (composition.image_len(), composition.components_len());
+                let components = outputs.last().map_or(&[][..], |y| &**y).chunks_exact(m).zip(dy.chunks_exact_mut(m));
+                let composed = group.output.chunks_exact(n).zip(group.gradient.chunks_exact(n));
+                for (i, ((components, out), (logits, gradient))) in components.zip(composed).enumerate() {
+                    composition.image_gradient(first / composition.entities + i, components, logits, gradient, out);
+                }
             }
         }
-        gradients
+        for (i, layer) in self.layers.iter().enumerate().rev() {
+            let (linear, x) = (&layer.linear, if i == 0 { group.x } else { &outputs[i - 1] });
+            // From here on `dy` is the gradient with respect to the linear part.
+            layer.activation.apply_derivative(&mut dy, &outputs[i]);
+            let mut bias = vec![T::zero(); linear.output().channels];
+            add_rows(&mut bias, &dy);
+            contribution.parameters.push((linear.weight_gradient(x, &dy), bias));
+            let mut below = Scratch::new(if i == 0 { 0 } else { images * linear.inputs() });
+            if i > 0 {
+                linear.input_gradient(&weights[i], &dy, &mut below);
+            } else if let Some(dx) = dx.as_deref_mut() {
+                linear.input_gradient(&weights[0], &dy, dx);
+            }
+            std::mem::swap(&mut dy, &mut below);
+            contribution.dense.push(linear.dense_sizes().map(|_| below));
+        }
+        contribution.parameters.reverse();
+        contribution.dense.reverse();
+        contribution
     }
 
-    /// From the products' arrangement to flat parameters.
-    fn store_gradients<T: Real>(&self, mut arranged: &[T]) -> Vec<T> {
-        let mut flat = Vec::new();
-        for layer in self.layers.iter() {
-            let (weight, rest) = arranged.split_at(layer.linear.gradient_len());
-            let (bias, rest) = rest.split_at(layer.linear.output().channels);
-            let start = flat.len();
-            flat.resize(start + layer.linear.weight_len(), T::zero());
-            layer.linear.store_gradient(weight, &mut flat[start..]);
-            flat.extend_from_slice(bias);
-            arranged = rest;
+    /// The gradient of a dense layer's weight, over all groups: `x` and `dz` of each. Tasks own rows of the weight, so nothing has to
+    /// be summed afterwards.
+    fn dense_gradient<T: Real>(inputs: usize, outputs: usize, groups: &[(&[T], &[T])], gradient: &mut [T]) {
+        const NUMBERS: usize = 1 << 14;
+        let rows = NUMBERS.div_ceil(outputs).next_multiple_of(8);
+        gradient.par_chunks_mut(rows * outputs).enumerate().for_each(|(task, gradient)| {
+            for (x, dz) in groups {
+                let starts: Vec<usize> = (0..x.len()).step_by(inputs).collect();
+                let length = gradient.len() / outputs;
+                Windows { data: x, starts: &starts, runs: &[task * rows], length }.accumulate(dz, outputs, gradient);
+            }
+        });
+    }
+
+    /// The flat gradient of all parameters from what the groups contributed.
+    fn sum<T: Real>(&self, pass: &Backward<'_, T>, images: usize, contributions: &[Contribution<T>]) -> Vec<T> {
+        let mut flat = vec![T::zero(); pass.flat.len()];
+        let mut rest = flat.as_mut_slice();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let linear = &layer.linear;
+            let (weight, others) = rest.split_at_mut(linear.weight_len());
+            let (bias, others) = others.split_at_mut(linear.output().channels);
+            rest = others;
+            if let Some((inputs, outputs)) = linear.dense_sizes() {
+                let xs: Vec<&[T]> = match i {
+                    0 => pass.x.chunks(images * inputs).collect(),
+                    _ => pass.tape.iter().map(|outputs| &*outputs[i - 1]).collect(),
+                };
+                let dzs = contributions.iter().filter_map(|contribution| contribution.dense[i].as_deref());
+                let groups: Vec<_> = xs.into_iter().zip(dzs).collect();
+                Self::dense_gradient(inputs, outputs, &groups, weight);
+            } else {
+                let sum = sum_in_order(contributions.iter().map(|c| &*c.parameters[i].0));
+                linear.store_gradient(&sum, weight);
+            }
+            bias.copy_from_slice(&sum_in_order(contributions.iter().map(|c| &*c.parameters[i].1)));
         }
         flat
     }
-
-    fn run<T: Real>(&self, x: (&CpuStorage, &Layout), p: (&CpuStorage, &Layout)) -> Result<(CpuStorage, Shape)> {
-        let (x, p) = (contiguous::<T>(x.0, x.1)?, contiguous::<T>(p.0, p.1)?);
-        let mut outputs = self.forward(x, p);
-        let last = outputs.pop().unwrap_or_default();
-        if self.keep {
-            let tape = outputs.into_iter().map(T::to_cpu_storage_owned).collect();
-            *self.tape.lock().unwrap_or_else(|e| e.into_inner()) = Some(tape);
-        }
-        let Extent { height, width, channels } = self.output;
-        let batch = last.len() / self.output.len();
-        Ok((T::to_cpu_storage_owned(last), Shape::from((batch, height, width, channels))))
-    }
-
-    fn run_backward<T: Real>(
-        &self,
-        x: &Tensor,
-        p: &Tensor,
-        y: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Tensor)> {
-        let tape = self.tape.lock().unwrap_or_else(|e| e.into_inner());
-        let Some(tape) = tape.as_ref() else { bail!("backward through a stack of layers whose outputs were not kept") };
-        let dy = dy.contiguous()?;
-        let (xs, xl) = x.storage_and_layout();
-        let (ps, pl) = p.storage_and_layout();
-        let (ys, yl) = y.storage_and_layout();
-        let (ds, dl) = dy.storage_and_layout();
-        let mut outputs = tape.iter().map(T::cpu_storage_as_slice).collect::<Result<Vec<_>>>()?;
-        outputs.push(contiguous(on_cpu(&ys)?, yl)?);
-        let (dx, dp) = self.backward(Backward {
-            x: contiguous::<T>(on_cpu(&xs)?, xl)?,
-            flat: contiguous(on_cpu(&ps)?, pl)?,
-            outputs: &outputs,
-            dy: contiguous(on_cpu(&ds)?, dl)?,
-            want_dx: x.track_op(),
-        });
-        let dx = dx.map(|dx| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?;
-        Ok((dx, Tensor::from_vec(dp, p.shape(), p.device())?))
-    }
 }
 
-/// What a backward pass reads.
-struct Backward<'a, T> {
-    x: &'a [T],
-    flat: &'a [T],
-    outputs: &'a [&'a [T]],
-    dy: &'a [T],
-    want_dx: bool,
+impl Kernel for Pass {
+    const NAME: &'static str = "stack";
+
+    fn forward<T: Real>(&self, [x, flat]: [&[T]; 2]) -> Result<(Vec<T>, Shape)> {
+        let batch = self.batch(x);
+        let images = self.images_per_group(batch);
+        let (parameters, (n, per)) = (self.split(flat), self.output_per_image());
+        let weights: Vec<_> =
+            self.layers.iter().zip(&parameters).map(|(layer, (weight, _))| layer.linear.prepare(weight)).collect();
+        let mut output = vec![T::zero(); batch / per * n];
+        let groups = x.par_chunks(images * self.layers[0].linear.inputs()).zip(output.par_chunks_mut(images / per * n));
+        let tape: Tape<T> = groups
+            .enumerate()
+            .map(|(g, (x, out))| {
+                let outputs = self.forward_group(g * images, x, &weights, &parameters, out);
+                if self.keep { outputs } else { Vec::new() }
+            })
+            .collect();
+        if self.keep {
+            *self.tape.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tape));
+        }
+        let Extent { height, width, channels } = self.output;
+        let shape =
+            self.composition.as_ref().map_or_else(|| (batch, height, width, channels).into(), Composition::output);
+        Ok((output, shape))
+    }
+
+    fn backward<T: Real>(
+        &self,
+        [x, flat]: [&[T]; 2],
+        output: &[T],
+        gradient: &[T],
+        [want_dx, _]: [bool; 2],
+    ) -> Result<[Option<Vec<T>>; 2]> {
+        let tape = self.tape.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(tape) = tape.as_ref().and_then(|tape| tape.downcast_ref::<Tape<T>>()) else {
+            bail!("backward through a stack of layers whose outputs were not kept")
+        };
+        let (inputs, (n, per)) = (self.layers[0].linear.inputs(), self.output_per_image());
+        let images = self.images_per_group(self.batch(x));
+        let pass = Backward { x, flat, tape, output, gradient };
+        let weights = self.prepare_transposed(flat, want_dx);
+        let mut dx = vec![T::zero(); if want_dx { x.len() } else { 0 }];
+        let mut dxs: Vec<Option<&mut [T]>> = dx.chunks_mut(images * inputs).map(Some).collect();
+        dxs.resize_with(tape.len(), || None);
+        let of_group = |g: usize, n: usize, all: usize| g * n..((g + 1) * n).min(all);
+        let contributions: Vec<Contribution<T>> = dxs
+            .into_par_iter()
+            .enumerate()
+            .map(|(g, dx)| {
+                let outside = of_group(g, images / per * n, output.len());
+                let group = Backward {
+                    x: &x[of_group(g, images * inputs, x.len())],
+                    output: &output[outside.clone()],
+                    gradient: &gradient[outside],
+                    ..pass
+                };
+                self.backward_group(g * images, &group, &tape[g], &weights, dx)
+            })
+            .collect();
+        Ok([want_dx.then_some(dx), Some(self.sum(&pass, images, &contributions))])
+    }
 }
 
 /// Sums equally long vectors, always in the same order.
-fn sum_in_order<T: Real>(partial: Vec<Vec<T>>) -> Vec<T> {
-    let mut partial = partial.into_iter();
-    let mut sum = partial.next().unwrap_or_default();
-    let rest: Vec<Vec<T>> = partial.collect();
-    const CHUNK: usize = 8192;
-    sum.par_chunks_mut(CHUNK).enumerate().for_each(|(i, sum)| {
-        for other in &rest {
-            let other = &other[i * CHUNK..i * CHUNK + sum.len()];
-            vectorise(|| sum.iter_mut().zip(other).for_each(|(s, o)| *s += *o));
-        }
-    });
+fn sum_in_order<'a, T: Real>(mut parts: impl Iterator<Item = &'a [T]>) -> Vec<T> {
+    let mut sum = parts.next().unwrap_or_default().to_vec();
+    for part in parts {
+        vectorise(|| sum.iter_mut().zip(part).for_each(|(s, p)| *s += *p));
+    }
     sum
 }
 
@@ -377,51 +460,4 @@ fn add_rows<T: Real>(sum: &mut [T], rows: &[T]) {
             }
         }
     });
-}
-
-/// The elements of a contiguous tensor.
-pub(crate) fn contiguous<'a, T: Real>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
-    let data = T::cpu_storage_as_slice(storage)?;
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&data[start..end]),
-        None => bail!("a kernel was given a tensor that is not contiguous"),
-    }
-}
-
-/// The same, for an operation in place. (candle's own accessor gives shared slices only.)
-pub(crate) fn contiguous_mut<'a, T: Real>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [T]> {
-    let data = T::cpu_slice_mut(storage)?;
-    match layout.contiguous_offsets() {
-        Some((start, end)) => Ok(&mut data[start..end]),
-        None => bail!("a kernel was given a tensor that is not contiguous"),
-    }
-}
-
-/// The CPU's side of a storage.
-pub(crate) fn on_cpu(storage: &Storage) -> Result<&CpuStorage> {
-    match storage {
-        Storage::Cpu(storage) => Ok(storage),
-        _ => bail!("a CPU kernel was given a tensor of another device"),
-    }
-}
-
-impl CustomOp2 for Pass {
-    fn name(&self) -> &'static str {
-        "stack"
-    }
-
-    fn cpu_fwd(&self, s1: &CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<(CpuStorage, Shape)> {
-        match s1 {
-            CpuStorage::F64(_) => self.run::<f64>((s1, l1), (s2, l2)),
-            _ => self.run::<f32>((s1, l1), (s2, l2)),
-        }
-    }
-
-    fn bwd(&self, x: &Tensor, p: &Tensor, y: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (dx, dp) = match x.dtype() {
-            DType::F64 => self.run_backward::<f64>(x, p, y, dy)?,
-            _ => self.run_backward::<f32>(x, p, y, dy)?,
-        };
-        Ok((dx, Some(dp)))
-    }
 }

@@ -1,28 +1,27 @@
-//! The geometry of a strided convolution, arranged so that it is matrix products over sliding windows.
+//! The geometry of a strided convolution, arranged so that it is matrix products over windows that lie in memory as they are.
 //!
-//! A convolution with a k×k kernel and stride s over an image (H, W, C), channels last, is rewritten in three steps:
+//! A convolution with a k×k kernel and stride s ties a large image (H, W, C), channels last, to a small one (h, w, c). Three
+//! products cover it in both directions:
 //!
-//! 1. **Cells.** The zero-padded image is cut into s×s cells, each cell one pixel of s·s·C channels. The convolution is now
-//!    one of stride 1 with a kernel of t×t cells, t = ⌈k/s⌉ (missing taps are zeros).
-//! 2. **Windows.** Cells are stored row after row, so t neighbouring cells of one row are one contiguous run, and the runs of
-//!    consecutive positions are a matrix whose rows overlap: nothing is copied to form patches.
-//! 3. **Products.** The output is the sum over the t kernel rows of (windows of that row) × (weights of that row).
-//!
-//! Positions are numbered r = y·pitch + x, the same in the cells and in the output, with pitch = output width + t − 1: the
-//! last t − 1 positions of a row and of an image are no outputs. They are skipped when results are read and zero
-//! when gradients are written, which makes one layout serve all three products:
-//!
-//! | product | reads | gives |
+//! | product | from → to | is |
 //! |---|---|---|
-//! | [`Window::down`] | cells | outputs: a convolution forward, a transposed convolution's input gradient |
-//! | [`Window::up`] | outputs | cells: a transposed convolution forward, a convolution's input gradient |
-//! | [`Window::weight_gradient`] | cells, outputs | the kernel's gradient, for both |
+//! | [`Window::down`] | large → small | a convolution forward; a transposed convolution's input gradient |
+//! | [`Window::up`] | small → large | a transposed convolution forward; a convolution's input gradient |
+//! | [`Window::weight_gradient`] | both → kernel | the kernel's gradient, for either |
+//!
+//! **Down.** The zero-padded large image is cut into s×s *cells*, each one pixel of s·s·C channels. Now the convolution has stride 1
+//! and a kernel of t×t cells, t = ⌈k/s⌉ (missing taps are zeros), and the t neighbouring cells of one row are one contiguous run:
+//! a window is t runs, and nothing is copied to form it.
+//!
+//! **Up.** A pixel's place (i, j) within its cell decides which taps reach it: all pixels of one place form a *phase*, a convolution
+//! of stride 1 over the zero-bordered small image with a kernel of its own, of t×t or fewer taps. Where C is too small to fill
+//! vectors, several phases are computed as one product whose columns are (phase, channel).
 
-use super::matmul::{Matrix, Store, multiply};
+use super::product::{Panels, Windows};
 use super::real::Real;
 use super::{Extent, LayerError};
 
-/// How a large image (H, W, C) and a small one (oh, ow, `channels`) are tied together by a k×k kernel with stride s.
+/// How a large image and a small one are tied together by a k×k kernel with stride s.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     /// The large side: a convolution's input, a transposed convolution's output.
@@ -37,6 +36,46 @@ pub(super) struct Window {
     pub padding: usize,
     /// Kernel side in cells, ⌈k/s⌉.
     taps: usize,
+    /// The windows of cells, one for each pixel of the small image.
+    cells: Places,
+    phases: Vec<Phase>,
+}
+
+/// Where windows lie: see [`Windows`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Places {
+    starts: Vec<usize>,
+    runs: Vec<usize>,
+    length: usize,
+}
+
+impl Places {
+    fn over<'a, T>(&'a self, data: &'a [T]) -> Windows<'a, T> {
+        Windows { data, starts: &self.starts, runs: &self.runs, length: self.length }
+    }
+}
+
+/// Pixels of the large image that are computed together: one or more places within their cells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Phase {
+    /// (row, column) within the cell, of each place.
+    inner: Vec<(usize, usize)>,
+    /// Rows and columns of small pixels that reach these; 0 where the kernel is smaller than the stride.
+    taps: (usize, usize),
+    /// The windows over the bordered small image, one for each cell.
+    windows: Places,
+    /// Where each cell's pixels are in the large image, [`OUTSIDE`] for those that the image does not have.
+    pixels: Vec<usize>,
+}
+
+const OUTSIDE: usize = usize::MAX;
+
+/// Where the stored weight keeps the number of (tap, large channel, small channel): strides of the three.
+#[derive(Clone, Copy)]
+pub(super) struct KernelLayout {
+    pub tap: usize,
+    pub large: usize,
+    pub small: usize,
 }
 
 impl Window {
@@ -46,53 +85,87 @@ impl Window {
             return Err(LayerError::Empty { large, channels, kernel, stride });
         }
         let small = Extent { height: large.height.div_ceil(stride), width: large.width.div_ceil(stride), channels };
-        let padding = kernel.saturating_sub(stride) / 2;
-        Ok(Self { large, small, kernel, stride, padding, taps: kernel.div_ceil(stride) })
+        let (padding, taps) = (kernel.saturating_sub(stride) / 2, kernel.div_ceil(stride));
+        let cells = Places { starts: Vec::new(), runs: Vec::new(), length: 0 };
+        let mut window = Self { large, small, kernel, stride, padding, taps, cells, phases: Vec::new() };
+        window.cells = window.places_of_cells();
+        window.phases = window.places_within_a_cell().into_iter().map(|inner| window.phase(inner)).collect();
+        Ok(window)
     }
 
-    /// Elements of one cell.
+    /// Numbers of one cell.
     fn cell(&self) -> usize {
         self.stride * self.stride * self.large.channels
     }
 
-    /// Positions from one row to the next.
+    /// Cells from one row to the next, and positions of the bordered small image likewise: the last t − 1 of a row serve as the
+    /// right border of this row and the left border of the next.
     fn pitch(&self) -> usize {
         self.small.width + self.taps - 1
     }
 
-    /// Positions of one image.
-    fn positions(&self) -> usize {
-        (self.small.height + self.taps - 1) * self.pitch()
+    /// Numbers of a large image in cells.
+    pub fn cells_len(&self) -> usize {
+        (self.small.height + self.taps - 1) * self.pitch() * self.cell()
     }
 
-    /// Positions by which a window can reach beyond the last (or, going up, before the first) one.
-    fn reach(&self) -> usize {
-        (self.taps - 1) * (self.pitch() + 1)
+    /// Numbers of a small image with its border.
+    pub fn bordered_len(&self) -> usize {
+        ((self.small.height + 2 * (self.taps - 1)) * self.pitch() + self.taps - 1) * self.small.channels
     }
 
-    /// Positions up to the last output of the last image: what follows it is border.
-    fn span(&self, images: usize) -> usize {
-        images * self.positions() - self.reach()
+    fn places_of_cells(&self) -> Places {
+        let (pitch, cell) = (self.pitch(), self.cell());
+        let row = |y| (0..self.small.width).map(move |x| (y * pitch + x) * cell);
+        Places {
+            starts: (0..self.small.height).flat_map(row).collect(),
+            runs: (0..self.taps).map(|a| a * pitch * cell).collect(),
+            length: self.taps * cell,
+        }
     }
 
-    /// How many images to treat at once: enough rows for an efficient product, few enough to stay in cache.
-    pub fn images_at_once(&self) -> usize {
-        256_usize.div_ceil(self.positions())
+    /// The places within a cell, by phase: alone, by row or all together, so that a product has a vector's worth of columns.
+    fn places_within_a_cell(&self) -> Vec<Vec<(usize, usize)>> {
+        const COLUMNS: usize = 32;
+        let s = self.stride;
+        let all: Vec<_> = (0..s * s).map(|i| (i / s, i % s)).collect();
+        let together = match self.large.channels {
+            c if c >= COLUMNS => 1,
+            c if c * s >= COLUMNS => s,
+            _ => s * s,
+        };
+        all.chunks(together).map(<[_]>::to_vec).collect()
     }
 
-    /// An all-zero buffer for the cells of `images` images.
-    pub fn cell_buffer<T: Real>(&self, images: usize) -> Vec<T> {
-        vec![T::zero(); (images * self.positions() + self.reach()) * self.cell()]
+    fn phase(&self, inner: Vec<(usize, usize)>) -> Phase {
+        let (s, p, pitch) = (self.stride, self.padding, self.pitch());
+        // Taps a with a·s + i < k.
+        let taps = |i: usize| self.kernel.saturating_sub(i).div_ceil(s);
+        let rows = inner.iter().map(|(i, _)| taps(*i)).max().unwrap_or(0);
+        let columns = inner.iter().map(|(_, j)| taps(*j)).max().unwrap_or(0);
+        let pixel = |(cell_y, cell_x): (usize, usize), (i, j): (usize, usize)| {
+            let (y, x) = ((cell_y * s + i).checked_sub(p)?, (cell_x * s + j).checked_sub(p)?);
+            (y < self.large.height && x < self.large.width).then_some((y * self.large.width + x) * self.large.channels)
+        };
+        let (mut starts, mut pixels) = (Vec::new(), Vec::new());
+        for cell in
+            (0..self.small.height + self.taps).flat_map(|y| (0..self.small.width + self.taps).map(move |x| (y, x)))
+        {
+            let places: Vec<_> = inner.iter().map(|&place| pixel(cell, place)).collect();
+            if places.iter().any(Option::is_some) {
+                // The first small pixel of the window is the last tap's; the border before the image is taps − 1 high and wide.
+                let (y, x) = (cell.0 + self.taps - rows, cell.1 + self.taps - columns);
+                starts.push((y * pitch + x) * self.small.channels);
+                pixels.extend(places.into_iter().map(|place| place.unwrap_or(OUTSIDE)));
+            }
+        }
+        let runs = (0..rows).map(|a| a * pitch * self.small.channels).collect();
+        let windows = Places { starts, runs, length: columns * self.small.channels };
+        Phase { inner, taps: (rows, columns), windows, pixels }
     }
 
-    /// An all-zero buffer for the outputs of `images` images.
-    pub fn output_buffer<T: Real>(&self, images: usize) -> Vec<T> {
-        vec![T::zero(); (images * self.positions() + self.reach()) * self.small.channels]
-    }
-
-    /// Visits every run of the large image that lies in one cell: `(offset in the image, offset in the cells, length)`.
-    #[inline(always)]
-    fn runs(&self, mut visit: impl FnMut(usize, usize, usize)) {
+    /// Copies a large image into cells whose borders are already zero. Every pixel lies in exactly one cell.
+    pub fn gather<T: Real>(&self, image: &[T], cells: &mut [T]) {
         let (s, p, c) = (self.stride, self.padding, self.large.channels);
         let columns = self.pitch();
         for y in 0..self.large.height {
@@ -105,152 +178,118 @@ impl Window {
                     continue;
                 }
                 let inner_x = first + p - cell_x * s;
-                let image = (y * self.large.width + first) * c;
-                let cell = (cell_y * columns + cell_x) * self.cell() + (inner_y * s + inner_x) * c;
-                visit(image, cell, (last - first) * c);
+                let from = (y * self.large.width + first) * c;
+                let to = (cell_y * columns + cell_x) * self.cell() + (inner_y * s + inner_x) * c;
+                let length = (last - first) * c;
+                copy(&mut cells[to..to + length], &image[from..from + length]);
             }
         }
     }
 
-    /// Copies images (n, H, W, C) into cells whose borders are already zero.
-    pub fn gather_cells<T: Real>(&self, images: &[T], cells: &mut [T]) {
-        let per_image = self.positions() * self.cell();
-        for (image, cells) in images.chunks_exact(self.large.len()).zip(cells.chunks_mut(per_image)) {
-            self.runs(|i, c, n| copy(&mut cells[c..c + n], &image[i..i + n]));
+    /// Copies a small image between borders that are already zero.
+    pub fn embed<T: Real>(&self, image: &[T], bordered: &mut [T]) {
+        let row = self.small.width * self.small.channels;
+        let first = (self.taps - 1) * (self.pitch() + 1) * self.small.channels;
+        let rows = bordered[first..].chunks_mut(self.pitch() * self.small.channels);
+        for (to, from) in rows.zip(image.chunks_exact(row)) {
+            to[..row].copy_from_slice(from);
         }
     }
 
-    /// Copies cells back into images (n, H, W, C); every pixel lies in exactly one cell.
-    pub fn scatter_cells<T: Real>(&self, cells: &[T], images: &mut [T]) {
-        let per_image = self.positions() * self.cell();
-        for (image, cells) in images.chunks_exact_mut(self.large.len()).zip(cells.chunks(per_image)) {
-            self.runs(|i, c, n| copy(&mut image[i..i + n], &cells[c..c + n]));
-        }
+    /// The small image of a large one that [`gather`](Self::gather) brought into cells.
+    pub fn down<T: Real>(&self, cells: &[T], kernel: &Panels<T>, small: &mut [T]) {
+        let channels = self.small.channels;
+        self.cells.over(cells).multiply(kernel, |pixel, first, values| {
+            small[pixel * channels + first..][..values.len()].copy_from_slice(values);
+        });
     }
 
-    /// Visits every row of the small image: `(offset in the image, offset among the positions)`, in elements.
-    fn rows(&self) -> impl Iterator<Item = (usize, usize)> {
-        let (row, pitch) = (self.small.width * self.small.channels, self.pitch() * self.small.channels);
-        (0..self.small.height).map(move |y| (y * row, y * pitch))
-    }
-
-    /// Copies outputs out of position order into small images (n, oh, ow, c).
-    pub fn extract<T: Real>(&self, outputs: &[T], images: &mut [T]) {
-        let (row, per_image) = (self.small.width * self.small.channels, self.positions() * self.small.channels);
-        for (image, outputs) in images.chunks_exact_mut(self.small.len()).zip(outputs.chunks(per_image)) {
-            for (i, o) in self.rows() {
-                image[i..i + row].copy_from_slice(&outputs[o..o + row]);
+    /// The large image of a small one that [`embed`](Self::embed) gave a border.
+    pub fn up<T: Real>(&self, bordered: &[T], kernels: &[Panels<T>], large: &mut [T]) {
+        let channels = self.large.channels;
+        for (phase, kernel) in self.phases.iter().zip(kernels) {
+            let places = phase.inner.len();
+            if phase.windows.length == 0 || phase.windows.runs.is_empty() {
+                for &pixel in phase.pixels.iter().filter(|pixel| **pixel != OUTSIDE) {
+                    large[pixel..pixel + channels].fill(T::zero());
+                }
+                continue;
             }
+            phase.windows.over(bordered).multiply(kernel, |cell, mut first, mut values| {
+                // Columns are (place, channel): what belongs to one place goes to one pixel.
+                while !values.is_empty() {
+                    let (place, channel) = (first / channels, first % channels);
+                    let (here, others) = values.split_at(values.len().min(channels - channel));
+                    let pixel = phase.pixels[cell * places + place];
+                    if pixel != OUTSIDE {
+                        copy(&mut large[pixel + channel..][..here.len()], here);
+                    }
+                    (first, values) = (first + here.len(), others);
+                }
+            });
         }
     }
 
-    /// Copies small images (n, oh, ow, c) into a zeroed [`output_buffer`](Self::output_buffer), behind its leading reach.
-    pub fn embed<T: Real>(&self, images: &[T], outputs: &mut [T]) {
-        let (row, per_image) = (self.small.width * self.small.channels, self.positions() * self.small.channels);
-        let outputs = &mut outputs[self.reach() * self.small.channels..];
-        for (image, outputs) in images.chunks_exact(self.small.len()).zip(outputs.chunks_mut(per_image)) {
-            for (i, o) in self.rows() {
-                outputs[o..o + row].copy_from_slice(&image[i..i + row]);
-            }
-        }
+    /// Adds cellsᵀ · small image to `gradient`, the kernel in the order of [`down_panels`](Self::down_panels).
+    pub fn weight_gradient<T: Real>(&self, cells: &[T], small: &[T], gradient: &mut [T]) {
+        self.cells.over(cells).accumulate(small, self.small.channels, gradient);
     }
 
-    /// `outputs` = cells ⋆ kernel, for every position; `kernel` from [`down_kernel`](Self::down_kernel).
-    pub fn down<T: Real>(&self, images: usize, cells: &[T], kernel: &[T], outputs: &mut [T]) {
-        let (width, channels) = (self.taps * self.cell(), self.small.channels);
-        let rows = self.span(images);
-        for (a, store) in kernel_rows(self.taps) {
-            let windows = Matrix::strided(&cells[a * self.pitch() * self.cell()..], rows, width, self.cell());
-            let weights = Matrix::new(&kernel[a * width * channels..], width, channels);
-            multiply(outputs, windows, weights, store);
-        }
-    }
-
-    /// `cells` = outputs ⋆ᵀ kernel; `outputs` from [`embed`](Self::embed), `kernel` from [`up_kernel`](Self::up_kernel).
-    pub fn up<T: Real>(&self, images: usize, outputs: &[T], kernel: &[T], cells: &mut [T]) {
-        let (width, cell) = (self.taps * self.small.channels, self.cell());
-        let rows = images * self.positions();
-        for (a, store) in kernel_rows(self.taps) {
-            // Position r is reached from the outputs r − a·pitch − b, b = taps − 1 … 0: one contiguous run.
-            let start = (self.taps - 1 - a) * self.pitch() * self.small.channels;
-            let windows = Matrix::strided(&outputs[start..], rows, width, self.small.channels);
-            multiply(cells, windows, Matrix::new(&kernel[a * width * cell..], width, cell), store);
-        }
-    }
-
-    /// `gradient` += cellsᵀ · outputs for every tap, in the layout of [`down_kernel`](Self::down_kernel).
-    pub fn weight_gradient<T: Real>(&self, images: usize, cells: &[T], outputs: &[T], gradient: &mut [T]) {
-        let (width, channels) = (self.taps * self.cell(), self.small.channels);
-        let rows = self.span(images);
-        let outputs = Matrix::new(&outputs[self.reach() * channels..], rows, channels);
-        for a in 0..self.taps {
-            let windows = Matrix::strided(&cells[a * self.pitch() * self.cell()..], rows, width, self.cell());
-            multiply(&mut gradient[a * width * channels..], windows.t(), outputs, Store::Add);
-        }
-    }
-
-    /// Elements of a kernel arranged in cells.
+    /// Numbers of a kernel in cells.
     pub fn kernel_len(&self) -> usize {
-        self.taps * self.taps * self.cell() * self.small.channels
+        self.cells.runs.len() * self.cells.length * self.small.channels
     }
 
-    /// Offsets of tap (ky, kx): in the stored kernel (k, k, …) and in the one arranged in cells, counted in units of C.
-    fn kernel_taps(&self) -> impl Iterator<Item = (usize, usize)> {
-        let (k, s, t) = (self.kernel, self.stride, self.taps);
-        (0..k * k).map(move |tap| {
-            let (ky, kx) = (tap / k, tap % k);
-            (tap, ((ky / s * t + kx / s) * s + ky % s) * s + kx % s)
+    /// The tap and large channel of number `l` of a window of cells; no tap where the kernel ends within a cell.
+    fn number(&self, l: usize) -> (Option<usize>, usize) {
+        let (s, t, channels) = (self.stride, self.taps, self.large.channels);
+        let (cell, inner) = (l / self.cell(), l % self.cell() / channels);
+        let (ky, kx) = (cell / t * s + inner / s, cell % t * s + inner % s);
+        ((ky < self.kernel && kx < self.kernel).then_some(ky * self.kernel + kx), l % channels)
+    }
+
+    /// Kernel for [`down`](Self::down): a row for each number of a window, a column for each small channel.
+    pub fn down_panels<T: Real>(&self, weight: &[T], layout: KernelLayout) -> Panels<T> {
+        Panels::pack(self.cells.runs.len() * self.cells.length, self.small.channels, |l| {
+            let (tap, channel) = self.number(l);
+            let row = tap.map(|tap| &weight[tap * layout.tap + channel * layout.large..]);
+            move |c: usize| row.map_or(T::zero(), |row| row[c * layout.small])
         })
     }
 
-    /// Kernel for [`down`](Self::down): `read(tap, large channel, small channel)` arranged as (t·t cells, s·s·C, c).
-    pub fn down_kernel<T: Real>(&self, read: impl Fn(usize, usize, usize) -> T) -> Vec<T> {
-        let (large, small) = (self.large.channels, self.small.channels);
-        let mut kernel = vec![T::zero(); self.kernel_len()];
-        for (tap, cell) in self.kernel_taps() {
-            for i in 0..large {
-                for o in 0..small {
-                    kernel[(cell * large + i) * small + o] = read(tap, i, o);
+    /// Kernels for [`up`](Self::up), one for each phase: a row for each number of a window, a column for each (place, channel).
+    pub fn up_panels<T: Real>(&self, weight: &[T], layout: KernelLayout) -> Vec<Panels<T>> {
+        let (s, k, small, large) = (self.stride, self.kernel, self.small.channels, self.large.channels);
+        let kernel = |phase: &Phase| {
+            let (rows, columns) = phase.taps;
+            Panels::pack(rows * columns * small, phase.inner.len() * large, |l| {
+                // The window begins with the last tap.
+                let (a, b) = (rows - 1 - l / small / columns, columns - 1 - l / small % columns);
+                let row = |(i, j): &(usize, usize)| {
+                    let (ky, kx) = (a * s + i, b * s + j);
+                    (ky < k && kx < k).then(|| &weight[(ky * k + kx) * layout.tap + l % small * layout.small..])
+                };
+                let rows: Vec<_> = phase.inner.iter().map(row).collect();
+                move |c: usize| {
+                    let (place, channel) = if rows.len() == 1 { (0, c) } else { (c / large, c % large) };
+                    rows[place].map_or(T::zero(), |row| row[channel * layout.large])
                 }
-            }
-        }
-        kernel
+            })
+        };
+        self.phases.iter().map(kernel).collect()
     }
 
-    /// Kernel for [`up`](Self::up): by kernel row, the columns mirrored, (t, t·c, s·s·C).
-    pub fn up_kernel<T: Real>(&self, read: impl Fn(usize, usize, usize) -> T) -> Vec<T> {
-        let (k, s, t) = (self.kernel, self.stride, self.taps);
-        let (large, small) = (self.large.channels, self.small.channels);
-        let mut kernel = vec![T::zero(); self.kernel_len()];
-        for tap in 0..k * k {
-            let (ky, kx) = (tap / k, tap % k);
-            let window = ky / s * t + (t - 1 - kx / s);
-            let inner = (ky % s * s + kx % s) * large;
-            for o in 0..small {
-                for i in 0..large {
-                    kernel[(window * small + o) * self.cell() + inner + i] = read(tap, i, o);
-                }
-            }
-        }
-        kernel
-    }
-
-    /// Hands the gradient of a kernel arranged in cells back tap by tap: `write(tap, large channel, small channel, value)`.
-    pub fn unpack_gradient<T: Real>(&self, gradient: &[T], mut write: impl FnMut(usize, usize, usize, T)) {
-        let (large, small) = (self.large.channels, self.small.channels);
-        for (tap, cell) in self.kernel_taps() {
-            for i in 0..large {
-                for o in 0..small {
-                    write(tap, i, o, gradient[(cell * large + i) * small + o]);
+    /// Brings a kernel's gradient in cells into the stored layout.
+    pub fn unpack_gradient<T: Real>(&self, gradient: &[T], weight: &mut [T], layout: KernelLayout) {
+        for (l, row) in gradient.chunks_exact(self.small.channels).enumerate() {
+            if let (Some(tap), channel) = self.number(l) {
+                let weight = &mut weight[tap * layout.tap + channel * layout.large..];
+                for (c, value) in row.iter().enumerate() {
+                    weight[c * layout.small] = *value;
                 }
             }
         }
     }
-}
-
-/// The kernel's rows, the first of which replaces what was there.
-fn kernel_rows(taps: usize) -> impl Iterator<Item = (usize, Store)> {
-    (0..taps).map(|a| (a, if a == 0 { Store::Replace } else { Store::Add }))
 }
 
 /// Copies a short run: a plain loop, because a call of `memcpy` costs more than a handful of numbers.

@@ -1,7 +1,8 @@
 //! Components → one image. Whatever the rule, what leaves is one logit per pixel and channel, finite for finite components.
 
+use super::decoder::{Components, compose_drawn};
 use crate::config::CompositorConfig;
-use crate::layers::{Activation, Extent, LayerSpec, Stack, union};
+use crate::layers::{Activation, Extent, LayerSpec, Rule, Stack};
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -12,11 +13,11 @@ pub const NOTHING: f64 = -16.0;
 /// A compositor with its parameters, if it has any.
 #[derive(Clone, Debug)]
 pub enum Compositor {
-    /// logit of 1 − Π(1 − p_k); see [`union`].
+    /// logit of 1 − Π(1 − p_k); see [`Rule`] for this and the next two.
     Union,
     /// l = Σ l_k, counted from the logit of nothing: l = ∅ + Σ (l_k − ∅).
     Sum,
-    /// l = max l_k. Where components tie, candle gives each of them the whole gradient.
+    /// l = max l_k.
     Max,
     /// p = Σ_k w_k σ(c_k), w = softmax over the background and the entities' masks.
     Mixture {
@@ -75,12 +76,23 @@ impl Compositor {
         }
     }
 
-    /// Components (B, K, H, W, C') → logits (B, H, W, C).
-    pub fn compose(&self, components: &Tensor) -> Result<Tensor> {
+    /// Components → logits (B, H, W, C).
+    pub fn compose(&self, components: &Components) -> Result<Tensor> {
         match self {
-            Self::Union => union(components),
-            Self::Sum => components.sum(1)? - NOTHING * (components.dim(1)? as f64 - 1.0),
-            Self::Max => components.max(1),
+            Self::Union => components.composed(Rule::Union),
+            Self::Sum => components.composed(Rule::Sum),
+            Self::Max => components.composed(Rule::Max),
+            Self::Mixture { .. } | Self::Render { .. } => self.compose_drawn(&components.drawn()?),
+        }
+    }
+
+    /// Drawn components (B, K, H, W, C') → logits (B, H, W, C).
+    pub fn compose_drawn(&self, components: &Tensor) -> Result<Tensor> {
+        let by = |rule| compose_drawn(components, rule, self.nothing());
+        match self {
+            Self::Union => by(Rule::Union),
+            Self::Sum => by(Rule::Sum),
+            Self::Max => by(Rule::Max),
             Self::Mixture { background } => mix(components, background),
             Self::Render { network } => network.forward(&components.sum(1)?.contiguous()?),
         }
@@ -96,7 +108,7 @@ impl Compositor {
                 weights.narrow(1, 1, k)?.reshape((b, k, h, w))
             }
             _ => {
-                let alone = self.compose(&components.reshape((b * k, 1, h, w, channels))?)?; // (B·K, H, W, C)
+                let alone = self.compose_drawn(&components.reshape((b * k, 1, h, w, channels))?)?; // (B·K, H, W, C)
                 candle_nn::ops::sigmoid(&alone)?.max(D::Minus1)?.reshape((b, k, h, w))
             }
         }

@@ -4,7 +4,7 @@ use super::compositor::Compositor;
 use super::encoder::centred;
 use super::selector::Cells;
 use crate::config::{ConvolutionConfig, DecoderTrunk, ModelConfig, Placement};
-use crate::layers::{Activation, Extent, LayerSpec, Stack, place};
+use crate::layers::{Activation, Extent, LayerSpec, Places, Rule, Stack, compose, place};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -12,8 +12,6 @@ use candle_nn::VarBuilder;
 #[derive(Clone, Debug)]
 pub struct Decoder {
     stack: Stack,
-    /// What one decoded component covers; the whole image for a canvas.
-    patch: Extent,
     placement: Placement,
     coordinates: bool,
     grid: (usize, usize),
@@ -34,24 +32,24 @@ impl Decoder {
         };
         let inputs = latent.dimensions() + if config.coordinates { 2 } else { 0 };
         let stack = Stack::starting_at(output_bias, Extent::vector(inputs), &specs(&config.trunk, patch), vb)?;
-        Ok(Self { stack, patch, placement: config.placement, coordinates: config.coordinates, grid, cell })
+        Ok(Self { stack, placement: config.placement, coordinates: config.coordinates, grid, cell })
     }
 
-    /// z (B, K, D) at `cells` → components (B, K, H, W, C') over the whole image, `nothing` where a component does not reach.
-    pub fn components(&self, z: &Tensor, cells: &Cells, image: (usize, usize), nothing: f64) -> Result<Tensor> {
+    /// z (B, K, D) at `cells` → components over the whole image (height, width), `nothing` where they do not reach.
+    pub fn components(&self, z: &Tensor, cells: &Cells, image: (usize, usize), nothing: f64) -> Result<Components> {
         let z = if self.coordinates { Tensor::cat(&[z, &self.cell_centres(cells, z)?], 2)? } else { z.clone() };
         let (b, k, inputs) = z.dims3()?;
+        let places = match self.placement {
+            Placement::Canvas => Places::whole(b * k, image, nothing),
+            Placement::Glimpse { patch } => Places {
+                corners: cells.iter().flatten().map(|&cell| self.corner(cell, patch)).collect(),
+                patch: (patch, patch),
+                canvas: image,
+                fill: nothing,
+            },
+        };
         // Entities are folded into the batch: one decoder, shared weights.
-        let patches = self.stack.forward(&z.reshape((b * k, inputs))?)?; // (B·K, ≥P, ≥P, C')
-        let patches = patches.narrow(1, 0, self.patch.height)?.narrow(2, 0, self.patch.width)?;
-        match self.placement {
-            Placement::Canvas => patches.reshape((b, k, self.patch.height, self.patch.width, self.patch.channels)),
-            Placement::Glimpse { patch } => {
-                let corners = cells.iter().flatten().map(|&cell| self.corner(cell, patch)).collect();
-                let placed = place(&patches.contiguous()?, corners, image, nothing)?; // (B·K, H, W, C')
-                placed.reshape((b, k, image.0, image.1, self.patch.channels))
-            }
-        }
+        Ok(Components { stack: self.stack.clone(), z: z.reshape((b * k, inputs))?, entities: k, places })
     }
 
     /// Top-left corner, possibly outside the image, of a patch centred on a cell.
@@ -68,6 +66,37 @@ impl Decoder {
         let k = cells.first().map_or(0, Vec::len);
         Tensor::from_iter(centres, like.device())?.reshape((cells.len(), k, 2))?.to_dtype(like.dtype())
     }
+}
+
+/// What entities decode to: K components for each image. Described by latents and places, and drawn only when they are looked at,
+/// because composing them needs no canvas for each.
+#[derive(Clone, Debug)]
+pub struct Components {
+    stack: Stack,
+    /// (B·K, D), with the coordinates where the decoder is told them.
+    z: Tensor,
+    entities: usize,
+    places: Places,
+}
+
+impl Components {
+    /// Every component over the whole image, (B, K, H, W, C').
+    pub fn drawn(&self) -> Result<Tensor> {
+        let canvases = place(&self.stack.forward(&self.z)?, &self.places)?; // (B·K, H, W, C')
+        let (m, h, w, c) = canvases.dims4()?;
+        canvases.reshape((m / self.entities, self.entities, h, w, c))
+    }
+
+    /// Composed by a rule that works pixel by pixel: logits (B, H, W, C).
+    pub(super) fn composed(&self, rule: Rule) -> Result<Tensor> {
+        self.stack.forward_composed(&self.z, rule, self.entities, &self.places)
+    }
+}
+
+/// Drawn components (B, K, H, W, C) → logits (B, H, W, C).
+pub(super) fn compose_drawn(components: &Tensor, rule: Rule, nothing: f64) -> Result<Tensor> {
+    let (b, k, h, w, c) = components.dims5()?;
+    compose(&components.reshape((b * k, h, w, c))?, rule, k, &Places::whole(b * k, (h, w), nothing))
 }
 
 /// The layers that end in a patch of at least the wanted size.

@@ -18,7 +18,7 @@ mod selector;
 mod variables;
 
 pub use compositor::{Compositor, NOTHING};
-pub use decoder::Decoder;
+pub use decoder::{Components, Decoder};
 pub use encoder::Encoder;
 pub use objective::{Loss, Weights};
 pub use posterior::{LOG_VAR_LIMIT, Posterior};
@@ -55,7 +55,7 @@ pub struct Inference {
     /// Their latents, (B, K, D).
     pub z: Tensor,
     /// What each decodes to, over the whole image, (B, K, H, W, C').
-    pub components: Tensor,
+    pub components: Components,
     /// The composed image as logits, (B, H, W, C).
     pub logits: Tensor,
     likelihood: Likelihood,
@@ -90,7 +90,7 @@ impl Model {
     }
 
     /// Latents (B, K, D) at cells → components (B, K, H, W, C').
-    pub fn decode(&self, z: &Tensor, cells: &Cells) -> Result<Tensor> {
+    pub fn decode(&self, z: &Tensor, cells: &Cells) -> Result<Components> {
         self.decoder.components(z, cells, (self.image.height, self.image.width), self.compositor.nothing())
     }
 

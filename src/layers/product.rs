@@ -1,0 +1,328 @@
+//! Matrix products whose left side is made of sliding windows: the two kernels that the model spends its time in.
+//!
+//! | product | gives |
+//! |---|---|
+//! | [`Windows::multiply`] | out = A·B: every layer forward, and its input's gradient |
+//! | [`Windows::accumulate`] | G += Aᵀ·R: every weight's gradient |
+//!
+//! A is never copied: each of its rows is a few *runs* of numbers that lie where they lie ([`Windows`]). B is a weight and is
+//! brought into [`Panels`] once per pass. Both kernels keep a tile of M rows × V vectors of the result in registers while they
+//! walk along the inner dimension: M·V accumulators hide the latency of the multiply-adds, and each number of A that is
+//! loaded is used V times, each vector of B M times.
+//!
+//! One result is always the sum of the same products in the same order, whatever the tile or the width of a vector. Both run on
+//! the calling thread alone; parallelism belongs to the caller.
+
+use super::instructions::{dispatch, lanes};
+use super::real::{Real, Simd, WithSimd};
+use rayon::prelude::*;
+
+/// Vectors of a tile at most. Three of them leave registers for B and A beside 8 rows (of 32 registers) or 4 (of 16).
+const VECTORS: usize = 3;
+
+/// Rows of numbers inside a slice, which may overlap. Row i is the runs `data[starts[i] + runs[0]..][..length]`,
+/// `data[starts[i] + runs[1]..][..length]`, … one after the other.
+#[derive(Clone, Copy)]
+pub(super) struct Windows<'a, T> {
+    pub data: &'a [T],
+    pub starts: &'a [usize],
+    pub runs: &'a [usize],
+    pub length: usize,
+}
+
+/// A matrix of `depth` × `columns`, arranged for [`Windows::multiply`]: cut into panels of at most [`VECTORS`] vectors of
+/// columns, each stored row after row; what is missing from the last vector is zero.
+pub(super) struct Panels<T> {
+    depth: usize,
+    columns: usize,
+    data: Vec<T>,
+}
+
+/// How many vectors each panel of a matrix with that many columns has: as equal as they can be.
+fn panel_widths(columns: usize, lanes: usize) -> impl Iterator<Item = usize> + Clone {
+    let vectors = columns.div_ceil(lanes);
+    let panels = vectors.div_ceil(VECTORS);
+    (0..panels).map(move |j| vectors / panels + usize::from(j < vectors % panels))
+}
+
+impl<T: Real> Panels<T> {
+    /// Arranges the matrix whose element (l, c) is `row(l)(c)`.
+    pub fn pack<R: Fn(usize) -> T>(depth: usize, columns: usize, row: impl Fn(usize) -> R + Sync) -> Self {
+        let lanes = lanes::<T>();
+        let mut data = vec![T::zero(); columns.next_multiple_of(lanes) * depth];
+        let mut panels = Vec::new();
+        let (mut rest, mut first) = (data.as_mut_slice(), 0);
+        for vectors in panel_widths(columns, lanes) {
+            let (panel, others) = rest.split_at_mut(vectors * lanes * depth);
+            panels.push((first, vectors * lanes, panel));
+            (rest, first) = (others, first + vectors * lanes);
+        }
+        // A rearrangement of numbers: worth a second thread only when there are many.
+        const MANY: usize = 1 << 16;
+        panels.into_par_iter().with_min_len(MANY.div_ceil(depth.max(1) * VECTORS * lanes)).for_each(
+            |(first, width, panel)| {
+                for (l, to) in panel.chunks_exact_mut(width).enumerate() {
+                    let row = row(l);
+                    for (to, c) in to.iter_mut().zip(first..columns) {
+                        *to = row(c);
+                    }
+                }
+            },
+        );
+        Self { depth, columns, data }
+    }
+}
+
+impl<T: Real> Windows<'_, T> {
+    /// Rows · `panels`. The result comes in pieces of rows: `store(row, first column, numbers)`, every column of every row once.
+    pub fn multiply(&self, panels: &Panels<T>, store: impl FnMut(usize, usize, &[T])) {
+        assert_eq!(self.runs.len() * self.length, panels.depth, "inner dimensions of a product differ");
+        dispatch(Multiply { windows: self, panels, store });
+    }
+
+    /// `gradient` += rowsᵀ · `right`, where `right` has a row of `columns` numbers for each of the windows, and `gradient` one for
+    /// each number of a window.
+    pub fn accumulate(&self, right: &[T], columns: usize, gradient: &mut [T]) {
+        assert_eq!(
+            self.starts.len() * columns,
+            right.len(),
+            "the right side of a product has other rows than its left"
+        );
+        assert_eq!(
+            self.runs.len() * self.length * columns,
+            gradient.len(),
+            "a product has another size than its output"
+        );
+        let padded = columns.next_multiple_of(lanes::<T>());
+        if padded == columns {
+            return dispatch(Accumulate { windows: self, right, columns, padded, gradient });
+        }
+        let mut right_padded = vec![T::zero(); self.starts.len() * padded];
+        for (to, from) in right_padded.chunks_exact_mut(padded).zip(right.chunks_exact(columns)) {
+            to[..columns].copy_from_slice(from);
+        }
+        dispatch(Accumulate { windows: self, right: &right_padded, columns, padded, gradient });
+    }
+}
+
+struct Multiply<'a, T, F> {
+    windows: &'a Windows<'a, T>,
+    panels: &'a Panels<T>,
+    store: F,
+}
+
+impl<T: Real, F: FnMut(usize, usize, &[T])> WithSimd for Multiply<'_, T, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let lanes = T::width::<S>();
+        let (mut rest, mut first) = (T::vectors::<S>(&self.panels.data), 0);
+        for vectors in panel_widths(self.panels.columns, lanes) {
+            let (panel, others) = rest.split_at(vectors * self.panels.depth);
+            match vectors {
+                1 => self.panel::<S, 1>(simd, panel, first),
+                2 => self.panel::<S, 2>(simd, panel, first),
+                _ => self.panel::<S, VECTORS>(simd, panel, first),
+            }
+            (rest, first) = (others, first + vectors * lanes);
+        }
+    }
+}
+
+impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
+    /// All rows times one panel, in tiles as high as the registers allow.
+    #[inline(always)]
+    fn panel<S: Simd, const V: usize>(&mut self, simd: S, panel: &[T::Vector<S>], first: usize) {
+        let rows = self.windows.starts.len();
+        let mut row = 0;
+        while row < rows {
+            row += match rows - row {
+                5.. if S::REGISTER_COUNT >= 32 => self.tile::<S, 8, V>(simd, panel, row, first),
+                3.. => self.tile::<S, 4, V>(simd, panel, row, first),
+                _ => self.tile::<S, 1, V>(simd, panel, row, first),
+            };
+        }
+    }
+
+    /// M rows from `row` on times one panel; returns M. Rows beyond the last are the last again and are not stored.
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const V: usize>(
+        &mut self,
+        simd: S,
+        panel: &[T::Vector<S>],
+        row: usize,
+        first: usize,
+    ) -> usize {
+        let Windows { data, starts, runs, length } = *self.windows;
+        let starts = &starts[row..];
+        let starts_here: [usize; M] = std::array::from_fn(|i| starts[i.min(starts.len() - 1)]);
+        let mut sums = [[T::splat(simd, T::zero()); V]; M];
+        for (run, b) in runs.iter().zip(panel.as_chunks::<V>().0.chunks_exact(length)) {
+            let a: [&[T]; M] = starts_here.map(|start| &data[start + run..][..length]);
+            for (k, b) in b.iter().enumerate() {
+                for i in 0..M {
+                    // SAFETY: k < length, as `b` has that many chunks, and each of these slices was cut to that length just above. The
+                    // compiler does not see it, and M checks for M·V multiply-adds cost a fifth of the speed.
+                    let a = T::splat(simd, unsafe { *a[i].get_unchecked(k) });
+                    for v in 0..V {
+                        sums[i][v] = T::mul_add(simd, a, b[v], sums[i][v]);
+                    }
+                }
+            }
+        }
+        let columns = (self.panels.columns - first).min(V * T::width::<S>());
+        for i in 0..M {
+            if i < starts.len() {
+                // A copy of the row, so that the sums themselves never need an address and stay in registers.
+                let row_sums = sums[i];
+                (self.store)(row + i, first, &T::numbers::<S>(&row_sums)[..columns]);
+            }
+        }
+        M
+    }
+}
+
+struct Accumulate<'a, T> {
+    windows: &'a Windows<'a, T>,
+    right: &'a [T],
+    columns: usize,
+    /// Columns of `right` as it is stored: whole vectors.
+    padded: usize,
+    gradient: &'a mut [T],
+}
+
+impl<T: Real> WithSimd for Accumulate<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let length = self.windows.length;
+        for (i, run) in self.windows.runs.iter().enumerate() {
+            let mut l = 0;
+            while l < length {
+                let at = (run + l, i * length + l);
+                l += match length - l {
+                    8.. if S::REGISTER_COUNT >= 32 => self.rows::<S, 8>(simd, at),
+                    4.. => self.rows::<S, 4>(simd, at),
+                    _ => self.rows::<S, 1>(simd, at),
+                };
+            }
+        }
+    }
+}
+
+impl<T: Real> Accumulate<'_, T> {
+    /// M rows of the gradient, which belong to the numbers `at.0` from each window's start and are its rows from `at.1` on;
+    /// returns M.
+    #[inline(always)]
+    fn rows<S: Simd, const M: usize>(&mut self, simd: S, at: (usize, usize)) -> usize {
+        let mut first = 0;
+        for vectors in panel_widths(self.columns, T::width::<S>()) {
+            match vectors {
+                1 => self.tile::<S, M, 1>(simd, at, first),
+                2 => self.tile::<S, M, 2>(simd, at, first),
+                _ => self.tile::<S, M, VECTORS>(simd, at, first),
+            }
+            first += vectors * T::width::<S>();
+        }
+        M
+    }
+
+    #[inline(always)]
+    fn tile<S: Simd, const M: usize, const V: usize>(&mut self, simd: S, at: (usize, usize), first: usize) {
+        let lanes = T::width::<S>();
+        let right = T::vectors::<S>(self.right).chunks_exact(self.padded / lanes);
+        let mut sums = [[T::splat(simd, T::zero()); V]; M];
+        for (start, right) in self.windows.starts.iter().zip(right) {
+            let a = &self.windows.data[start + at.0..][..M];
+            let b = &right[first / lanes..][..V];
+            for i in 0..M {
+                let a = T::splat(simd, a[i]);
+                for v in 0..V {
+                    sums[i][v] = T::mul_add(simd, a, b[v], sums[i][v]);
+                }
+            }
+        }
+        let columns = (self.columns - first).min(V * lanes);
+        for i in 0..M {
+            let row_sums = sums[i];
+            let row = &mut self.gradient[(at.1 + i) * self.columns + first..][..columns];
+            for (g, s) in row.iter_mut().zip(T::numbers::<S>(&row_sums)) {
+                *g += *s;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers that no rounding blurs: sums of their products are exact in `f32` too.
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|i| ((i * 37 + seed * 11) % 17) as f32 - 8.0).collect()
+    }
+
+    /// Rows of every height of tile, columns around every width, overlapping windows of one and of several runs.
+    fn cases() -> impl Iterator<Item = (usize, usize, Vec<usize>, usize, usize)> {
+        let rows = [1, 2, 3, 4, 5, 8, 11, 17];
+        let columns = [1, 3, 4, 8, 15, 16, 17, 32, 33, 48, 49, 64, 80];
+        let shapes = [(vec![0], 1, 1), (vec![0], 7, 3), (vec![0, 20], 5, 5), (vec![3, 11, 40], 9, 2)];
+        rows.into_iter().flat_map(move |m| {
+            let shapes = shapes.clone();
+            columns.into_iter().flat_map(move |n| {
+                shapes.clone().into_iter().map(move |(runs, length, step)| (m, n, runs, length, step))
+            })
+        })
+    }
+
+    #[test]
+    fn both_products_agree_with_three_loops() {
+        for (m, n, runs, length, step) in cases() {
+            let depth = runs.len() * length;
+            let starts: Vec<usize> = (0..m).map(|i| i * step).collect();
+            let data = numbers(m * step + 60, 1);
+            let windows = Windows { data: &data, starts: &starts, runs: &runs, length };
+            let at = |i: usize, l: usize| data[starts[i] + runs[l / length] + l % length];
+
+            let b = numbers(depth * n, 2);
+            let panels = Panels::pack(depth, n, |l| {
+                let row = &b[l * n..];
+                move |c: usize| row[c]
+            });
+            let mut out = vec![f32::NAN; m * n];
+            windows
+                .multiply(&panels, |row, first, values| out[row * n + first..][..values.len()].copy_from_slice(values));
+            for (i, row) in out.chunks_exact(n).enumerate() {
+                for (c, value) in row.iter().enumerate() {
+                    assert_eq!(*value, (0..depth).map(|l| at(i, l) * b[l * n + c]).sum::<f32>(), "{m}×{n}×{depth}");
+                }
+            }
+
+            let right = numbers(m * n, 3);
+            let mut gradient = vec![1.0; depth * n];
+            windows.accumulate(&right, n, &mut gradient);
+            for (l, row) in gradient.chunks_exact(n).enumerate() {
+                for (c, value) in row.iter().enumerate() {
+                    let sum: f32 = (0..m).map(|i| at(i, l) * right[i * n + c]).sum();
+                    assert_eq!(*value, 1.0 + sum, "{m}×{n}×{depth}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "inner dimensions")]
+    fn a_weight_of_another_depth_is_refused() {
+        let windows = Windows { data: &[0f32; 8], starts: &[0, 4], runs: &[0], length: 4 };
+        windows.multiply(&Panels::pack(3, 2, |_| |_| 0.0), |_, _, _| {});
+    }
+
+    #[test]
+    #[should_panic]
+    fn a_window_beyond_its_data_is_refused() {
+        let windows = Windows { data: &[0f32; 8], starts: &[0, 5], runs: &[0], length: 4 };
+        windows.multiply(&Panels::pack(4, 2, |_| |_| 0.0), |_, _, _| {});
+    }
+}
