@@ -1,4 +1,5 @@
-//! `mevae`, the command line of the multi-entity VAE. All of it lives in [`cli`]; this file only picks the allocator.
+//! `mevae`, the command line of the multi-entity VAE. All of it lives in [`cli`]; this file picks the allocator and
+//! keeps candle's threads out of the way.
 
 mod cli;
 
@@ -8,5 +9,12 @@ mod cli;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
+    // What is left to candle's own operations is small, and the threads that it would wake for the larger ones wait spinning, on
+    // the cores that ours work on.
+    if std::env::var_os(CANDLE_THREADS).is_none() {
+        // SAFETY: this is the first thing the program does: no other thread exists that could read the environment.
+        unsafe { std::env::set_var(CANDLE_THREADS, "1") };
+    }
     cli::main()
 }

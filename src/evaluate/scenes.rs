@@ -55,6 +55,11 @@ pub struct Decomposition {
 impl Decomposition {
     /// Takes images (B, H, W, C) apart.
     pub fn of(model: &Model, images: &Tensor, selection: &Selection) -> candle_core::Result<Self> {
+        // On one of the threads that compute, so that the kernels need not wake them one after the other.
+        rayon::scope(|_| Self::here(model, images, selection))
+    }
+
+    fn here(model: &Model, images: &Tensor, selection: &Selection) -> candle_core::Result<Self> {
         let inference = model.forward(images, selection, None)?;
         let components = inference.components.drawn()?;
         let present = presence(model, &inference, &components, images)?;

@@ -32,8 +32,8 @@ struct Bernoulli {
     images: usize,
 }
 
-/// Sums are formed over runs of this length and then together: small enough to keep the rounding of `f32` out of the result.
-const RUN: usize = 64;
+/// Sums are formed side by side and then together: for vectors, and to keep the rounding of `f32` out of the result.
+const LANES: usize = 64;
 
 impl Kernel for Bernoulli {
     const NAME: &'static str = "bernoulli";
@@ -41,16 +41,15 @@ impl Kernel for Bernoulli {
     fn forward<T: Real>(&self, [logits, targets]: [&[T]; 2]) -> Result<(Vec<T>, Shape)> {
         let n = logits.len() / self.images;
         let image = |(l, x): (&[T], &[T])| {
-            let runs = l.chunks(RUN).zip(x.chunks(RUN)).map(|(l, x)| {
-                vectorise(|| {
-                    let mut terms = [T::zero(); RUN];
-                    for ((t, l), x) in terms.iter_mut().zip(l).zip(x) {
-                        *t = *x * *l - l.softplus();
+            let mut sums = [T::zero(); LANES];
+            vectorise(|| {
+                for (l, x) in l.chunks(LANES).zip(x.chunks(LANES)) {
+                    for (sum, (l, x)) in sums.iter_mut().zip(l.iter().zip(x)) {
+                        *sum += *x * *l - l.softplus();
                     }
-                    terms.iter().fold(T::zero(), |sum, t| sum + *t)
-                })
+                }
             });
-            runs.fold(T::zero(), |sum, run| sum + run)
+            sums.iter().fold(T::zero(), |sum, s| sum + *s)
         };
         let log_probs = logits.par_chunks(n).zip(targets.par_chunks(n)).map(image).collect();
         Ok((log_probs, self.images.into()))

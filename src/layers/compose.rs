@@ -102,6 +102,11 @@ impl Composition {
         Ok(Self { rule, entities, placed: Placed::new(components, places)? })
     }
 
+    /// Whether images are components as they are.
+    pub fn is_identity(&self) -> bool {
+        self.entities == 1 && self.placed.is_whole()
+    }
+
     /// (B, H, W, C)
     pub fn output(&self) -> Shape {
         let (h, w, c) = self.placed.canvas();

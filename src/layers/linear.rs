@@ -6,7 +6,7 @@
 use super::product::{Panels, Windows};
 use super::real::Real;
 use super::scratch::Scratch;
-use super::window::{KernelLayout, Window};
+use super::window::{KernelLayout, Window, copy};
 use super::{Extent, LayerError};
 
 /// A linear map from one image to another, without bias.
@@ -98,7 +98,7 @@ impl Linear {
     pub fn prepare<T: Real>(&self, weight: &[T]) -> Prepared<T> {
         match self {
             Self::Dense { inputs, outputs } => {
-                vec![Panels::pack(*inputs, *outputs, |l| {
+                vec![Panels::pack(*inputs, *outputs, 1, |l| {
                     let row = &weight[l * outputs..(l + 1) * outputs];
                     move |c: usize| row[c]
                 })]
@@ -108,11 +108,11 @@ impl Linear {
         }
     }
 
-    /// The weight arranged for [`input_gradient`](Self::input_gradient).
+    /// The weight arranged for [`backward`](Self::backward).
     pub fn prepare_transposed<T: Real>(&self, weight: &[T]) -> Prepared<T> {
         match self {
             Self::Dense { inputs, outputs } => {
-                vec![Panels::pack(*outputs, *inputs, |l| move |c: usize| weight[c * outputs + l])]
+                vec![Panels::pack(*outputs, *inputs, 1, |l| move |c: usize| weight[c * outputs + l])]
             }
             Self::Convolution { window } => window.up_panels(weight, self.layout()),
             Self::Upconvolution { window } => vec![window.down_panels(weight, self.layout())],
@@ -128,33 +128,39 @@ impl Linear {
         }
     }
 
-    /// `dx` = gradient with respect to the input, given `dz` with respect to the output.
-    pub fn input_gradient<T: Real>(&self, weight: &Prepared<T>, dz: &[T], dx: &mut [T]) {
-        match self {
-            Self::Dense { inputs, outputs } => dense(weight, dz, *outputs, dx, *inputs),
-            Self::Convolution { window } => pass_up(window, weight, dz, dx),
-            Self::Upconvolution { window } => pass_down(window, weight, dz, dx),
-        }
-    }
-
-    /// The window of a (transposed) convolution, with its large and small image of the layer's input and output.
-    fn sides<'a, T>(&self, x: &'a [T], y: &'a [T]) -> Option<(&Window, &'a [T], &'a [T])> {
-        match self {
-            Self::Dense { .. } => None,
-            Self::Convolution { window } => Some((window, x, y)),
-            Self::Upconvolution { window } => Some((window, y, x)),
-        }
-    }
-
-    /// The gradient of a (transposed) convolution's weight, in the products' arrangement; nothing for a dense layer, whose gradient is
-    /// formed over the whole batch at once.
-    pub fn weight_gradient<T: Real>(&self, x: &[T], dz: &[T]) -> Vec<T> {
-        let Some((window, large, small)) = self.sides(x, dz) else { return Vec::new() };
+    /// Both gradients, given the one with respect to the output: writes `dx`, if wanted, and returns the weight's in the products'
+    /// arrangement. Nothing of a dense layer's weight: that is formed over the whole batch at once.
+    pub fn backward<T: Real>(&self, weight: &Prepared<T>, x: &[T], dz: &[T], mut dx: Option<&mut [T]>) -> Vec<T> {
+        let window = match self {
+            Self::Dense { inputs, outputs } => {
+                if let Some(dx) = dx {
+                    dense(weight, dz, *outputs, dx, *inputs);
+                }
+                return Vec::new();
+            }
+            Self::Convolution { window } | Self::Upconvolution { window } => window,
+        };
         let mut gradient = vec![T::zero(); window.kernel_len()];
         let mut cells = Scratch::zeros(window.cells_len());
-        for (large, small) in large.chunks_exact(window.large.len()).zip(small.chunks_exact(window.small.len())) {
-            window.gather(large, &mut cells);
-            window.weight_gradient(&cells, small, &mut gradient);
+        let (inputs, outputs) = (self.inputs(), self.output().len());
+        for (i, (x, dz)) in x.chunks_exact(inputs).zip(dz.chunks_exact(outputs)).enumerate() {
+            let dx = dx.as_deref_mut().map(|dx| &mut dx[i * inputs..(i + 1) * inputs]);
+            match self {
+                Self::Upconvolution { .. } => {
+                    window.gather(dz, &mut cells);
+                    window.weight_gradient(&cells, x, &mut gradient);
+                    if let Some(dx) = dx {
+                        window.down(&cells, &weight[0], dx);
+                    }
+                }
+                _ => {
+                    window.gather(x, &mut cells);
+                    window.weight_gradient(&cells, dz, &mut gradient);
+                    if let Some(dx) = dx {
+                        pass_up(window, weight, dz, dx);
+                    }
+                }
+            }
         }
         gradient
     }
@@ -176,7 +182,7 @@ fn dense<T: Real>(weight: &Prepared<T>, x: &[T], inputs: usize, y: &mut [T], out
     let rows = Windows { data: x, starts: &starts, runs: &[0], length: inputs };
     for panels in weight {
         rows.multiply(panels, |row, first, values| {
-            y[row * outputs + first..][..values.len()].copy_from_slice(values);
+            copy(&mut y[row * outputs + first..][..values.len()], values);
         });
     }
 }

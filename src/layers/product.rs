@@ -10,8 +10,8 @@
 //! walk along the inner dimension: M·V accumulators hide the latency of the multiply-adds, and each number of A that is
 //! loaded is used V times, each vector of B M times.
 //!
-//! One result is always the sum of the same products in the same order, whatever the tile or the width of a vector. Both run on
-//! the calling thread alone; parallelism belongs to the caller.
+//! One result is always the sum of the same products in the same order, whatever the tile (and, but for narrow matrices, the width
+//! of a vector). Both run on the calling thread alone; parallelism belongs to the caller.
 
 use super::instructions::{dispatch, lanes};
 use super::real::{Real, Simd, WithSimd};
@@ -19,6 +19,8 @@ use rayon::prelude::*;
 
 /// Vectors of a tile at most. Three of them leave registers for B and A beside 8 rows (of 32 registers) or 4 (of 16).
 const VECTORS: usize = 3;
+/// Rows of a tile at most.
+const ROWS: usize = 8;
 
 /// Rows of numbers inside a slice, which may overlap. Row i is the runs `data[starts[i] + runs[0]..][..length]`,
 /// `data[starts[i] + runs[1]..][..length]`, … one after the other.
@@ -31,12 +33,17 @@ pub(super) struct Windows<'a, T> {
 }
 
 /// A matrix of `depth` × `columns`, arranged for [`Windows::multiply`]: cut into panels of at most [`VECTORS`] vectors of
-/// columns, each stored row after row; what is missing from the last vector is zero.
+/// columns, each stored row after row; what is missing from the last vector is zero. A narrow one, which would leave most of a
+/// vector empty, is stored column after column instead.
 pub(super) struct Panels<T> {
     depth: usize,
     columns: usize,
+    is_narrow: bool,
     data: Vec<T>,
 }
+
+/// Columns of a narrow matrix at most.
+const NARROW: usize = 4;
 
 /// How many vectors each panel of a matrix with that many columns has: as equal as they can be.
 fn panel_widths(columns: usize, lanes: usize) -> impl Iterator<Item = usize> + Clone {
@@ -46,9 +53,19 @@ fn panel_widths(columns: usize, lanes: usize) -> impl Iterator<Item = usize> + C
 }
 
 impl<T: Real> Panels<T> {
-    /// Arranges the matrix whose element (l, c) is `row(l)(c)`.
-    pub fn pack<R: Fn(usize) -> T>(depth: usize, columns: usize, row: impl Fn(usize) -> R + Sync) -> Self {
+    /// Arranges the matrix whose element (l, c) is `row(l)(c)`, for windows of `runs` runs.
+    pub fn pack<R: Fn(usize) -> T>(depth: usize, columns: usize, runs: usize, row: impl Fn(usize) -> R + Sync) -> Self {
         let lanes = lanes::<T>();
+        if columns <= NARROW && columns < lanes && (depth / runs.max(1)).is_multiple_of(lanes) {
+            let mut data = vec![T::zero(); depth * columns];
+            for l in 0..depth {
+                let row = row(l);
+                for c in 0..columns {
+                    data[c * depth + l] = row(c);
+                }
+            }
+            return Self { depth, columns, is_narrow: true, data };
+        }
         let mut data = vec![T::zero(); columns.next_multiple_of(lanes) * depth];
         let mut panels = Vec::new();
         let (mut rest, mut first) = (data.as_mut_slice(), 0);
@@ -69,7 +86,7 @@ impl<T: Real> Panels<T> {
                 }
             },
         );
-        Self { depth, columns, data }
+        Self { depth, columns, is_narrow: false, data }
     }
 }
 
@@ -77,7 +94,8 @@ impl<T: Real> Windows<'_, T> {
     /// Rows · `panels`. The result comes in pieces of rows: `store(row, first column, numbers)`, every column of every row once.
     pub fn multiply(&self, panels: &Panels<T>, store: impl FnMut(usize, usize, &[T])) {
         assert_eq!(self.runs.len() * self.length, panels.depth, "inner dimensions of a product differ");
-        dispatch(Multiply { windows: self, panels, store });
+        let tile = vec![T::zero(); ROWS * VECTORS * lanes::<T>()];
+        dispatch(Multiply { windows: self, panels, store, tile });
     }
 
     /// `gradient` += rowsᵀ · `right`, where `right` has a row of `columns` numbers for each of the windows, and `gradient` one for
@@ -109,6 +127,8 @@ struct Multiply<'a, T, F> {
     windows: &'a Windows<'a, T>,
     panels: &'a Panels<T>,
     store: F,
+    /// A tile of the result on its way to `store`.
+    tile: Vec<T>,
 }
 
 impl<T: Real, F: FnMut(usize, usize, &[T])> WithSimd for Multiply<'_, T, F> {
@@ -117,6 +137,14 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> WithSimd for Multiply<'_, T, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = T::width::<S>();
+        if self.panels.is_narrow {
+            return match self.panels.columns {
+                1 => self.narrow::<S, 1>(simd),
+                2 => self.narrow::<S, 2>(simd),
+                3 => self.narrow::<S, 3>(simd),
+                _ => self.narrow::<S, NARROW>(simd),
+            };
+        }
         let (mut rest, mut first) = (T::vectors::<S>(&self.panels.data), 0);
         for vectors in panel_widths(self.panels.columns, lanes) {
             let (panel, others) = rest.split_at(vectors * self.panels.depth);
@@ -131,6 +159,34 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> WithSimd for Multiply<'_, T, F> {
 }
 
 impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
+    /// All rows times the few columns of a narrow matrix: vectors lie along the inner dimension and are summed up at the end.
+    #[inline(always)]
+    fn narrow<S: Simd, const N: usize>(&mut self, simd: S) {
+        let Windows { data, starts, runs, length } = *self.windows;
+        let columns = T::vectors::<S>(&self.panels.data);
+        let (depth, of_run) = (columns.len() / N, length / T::width::<S>());
+        for (row, start) in starts.iter().enumerate() {
+            let mut sums = [T::splat(simd, T::zero()); N];
+            for (i, run) in runs.iter().enumerate() {
+                let a = T::vectors::<S>(&data[start + run..][..length]);
+                let mut b: [&[T::Vector<S>]; N] = [&[]; N];
+                for n in 0..N {
+                    b[n] = &columns[n * depth + i * of_run..][..a.len()];
+                }
+                for (k, a) in a.iter().enumerate() {
+                    for n in 0..N {
+                        sums[n] = T::mul_add(simd, *a, b[n][k], sums[n]);
+                    }
+                }
+            }
+            let mut totals = [T::zero(); N];
+            for n in 0..N {
+                totals[n] = T::sum(simd, sums[n]);
+            }
+            (self.store)(row, 0, &totals);
+        }
+    }
+
     /// All rows times one panel, in tiles as high as the registers allow.
     #[inline(always)]
     fn panel<S: Simd, const V: usize>(&mut self, simd: S, panel: &[T::Vector<S>], first: usize) {
@@ -138,7 +194,7 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
         let mut row = 0;
         while row < rows {
             row += match rows - row {
-                5.. if S::REGISTER_COUNT >= 32 => self.tile::<S, 8, V>(simd, panel, row, first),
+                5.. if S::REGISTER_COUNT >= 32 => self.tile::<S, ROWS, V>(simd, panel, row, first),
                 3.. => self.tile::<S, 4, V>(simd, panel, row, first),
                 _ => self.tile::<S, 1, V>(simd, panel, row, first),
             };
@@ -156,10 +212,16 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
     ) -> usize {
         let Windows { data, starts, runs, length } = *self.windows;
         let starts = &starts[row..];
-        let starts_here: [usize; M] = std::array::from_fn(|i| starts[i.min(starts.len() - 1)]);
+        let mut starts_here = [0; M];
+        for i in 0..M {
+            starts_here[i] = starts[i.min(starts.len() - 1)];
+        }
         let mut sums = [[T::splat(simd, T::zero()); V]; M];
         for (run, b) in runs.iter().zip(panel.as_chunks::<V>().0.chunks_exact(length)) {
-            let a: [&[T]; M] = starts_here.map(|start| &data[start + run..][..length]);
+            let mut a: [&[T]; M] = [&[]; M];
+            for i in 0..M {
+                a[i] = &data[starts_here[i] + run..][..length];
+            }
             for (k, b) in b.iter().enumerate() {
                 for i in 0..M {
                     // SAFETY: k < length, as `b` has that many chunks, and each of these slices was cut to that length just above. The
@@ -171,13 +233,15 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
                 }
             }
         }
-        let columns = (self.panels.columns - first).min(V * T::width::<S>());
-        for i in 0..M {
-            if i < starts.len() {
-                // A copy of the row, so that the sums themselves never need an address and stay in registers.
-                let row_sums = sums[i];
-                (self.store)(row + i, first, &T::numbers::<S>(&row_sums)[..columns]);
-            }
+        // The sums are written to memory that is not theirs and handed out from there: if they had an address themselves, the
+        // compiler would keep them in memory all along.
+        for (to, sums) in T::vectors_mut::<S>(&mut self.tile).as_chunks_mut::<V>().0.iter_mut().zip(sums) {
+            *to = sums;
+        }
+        let width = V * T::width::<S>();
+        let columns = (self.panels.columns - first).min(width);
+        for (i, numbers) in self.tile.chunks_exact(width).take(M.min(starts.len())).enumerate() {
+            (self.store)(row + i, first, &numbers[..columns]);
         }
         M
     }
@@ -203,7 +267,7 @@ impl<T: Real> WithSimd for Accumulate<'_, T> {
             while l < length {
                 let at = (run + l, i * length + l);
                 l += match length - l {
-                    8.. if S::REGISTER_COUNT >= 32 => self.rows::<S, 8>(simd, at),
+                    ROWS.. if S::REGISTER_COUNT >= 32 => self.rows::<S, ROWS>(simd, at),
                     4.. => self.rows::<S, 4>(simd, at),
                     _ => self.rows::<S, 1>(simd, at),
                 };
@@ -267,8 +331,9 @@ mod tests {
     /// Rows of every height of tile, columns around every width, overlapping windows of one and of several runs.
     fn cases() -> impl Iterator<Item = (usize, usize, Vec<usize>, usize, usize)> {
         let rows = [1, 2, 3, 4, 5, 8, 11, 17];
-        let columns = [1, 3, 4, 8, 15, 16, 17, 32, 33, 48, 49, 64, 80];
-        let shapes = [(vec![0], 1, 1), (vec![0], 7, 3), (vec![0, 20], 5, 5), (vec![3, 11, 40], 9, 2)];
+        let columns = [1, 2, 3, 4, 5, 8, 15, 16, 17, 32, 33, 48, 49, 64, 80];
+        let shapes =
+            [(vec![0], 1, 1), (vec![0], 7, 3), (vec![0, 20], 5, 5), (vec![3, 11, 40], 9, 2), (vec![0, 33], 32, 16)];
         rows.into_iter().flat_map(move |m| {
             let shapes = shapes.clone();
             columns.into_iter().flat_map(move |n| {
@@ -282,12 +347,12 @@ mod tests {
         for (m, n, runs, length, step) in cases() {
             let depth = runs.len() * length;
             let starts: Vec<usize> = (0..m).map(|i| i * step).collect();
-            let data = numbers(m * step + 60, 1);
+            let data = numbers(m * step + 70, 1);
             let windows = Windows { data: &data, starts: &starts, runs: &runs, length };
             let at = |i: usize, l: usize| data[starts[i] + runs[l / length] + l % length];
 
             let b = numbers(depth * n, 2);
-            let panels = Panels::pack(depth, n, |l| {
+            let panels = Panels::pack(depth, n, runs.len(), |l| {
                 let row = &b[l * n..];
                 move |c: usize| row[c]
             });
@@ -316,13 +381,13 @@ mod tests {
     #[should_panic(expected = "inner dimensions")]
     fn a_weight_of_another_depth_is_refused() {
         let windows = Windows { data: &[0f32; 8], starts: &[0, 4], runs: &[0], length: 4 };
-        windows.multiply(&Panels::pack(3, 2, |_| |_| 0.0), |_, _, _| {});
+        windows.multiply(&Panels::pack(3, 2, 1, |_| |_| 0.0), |_, _, _| {});
     }
 
     #[test]
     #[should_panic]
     fn a_window_beyond_its_data_is_refused() {
         let windows = Windows { data: &[0f32; 8], starts: &[0, 5], runs: &[0], length: 4 };
-        windows.multiply(&Panels::pack(4, 2, |_| |_| 0.0), |_, _, _| {});
+        windows.multiply(&Panels::pack(4, 2, 1, |_| |_| 0.0), |_, _, _| {});
     }
 }

@@ -34,10 +34,14 @@ pub trait Real: WithDType + Default {
     }
     /// Reads numbers as vectors; those that fill none at the end are left out.
     fn vectors<S: Simd>(numbers: &[Self]) -> &[Self::Vector<S>];
+    /// The same, to be written.
+    fn vectors_mut<S: Simd>(numbers: &mut [Self]) -> &mut [Self::Vector<S>];
     /// The numbers of some vectors.
     fn numbers<S: Simd>(vectors: &[Self::Vector<S>]) -> &[Self];
     /// A vector of equal numbers.
     fn splat<S: Simd>(simd: S, number: Self) -> Self::Vector<S>;
+    /// The sum of a vector's numbers.
+    fn sum<S: Simd>(simd: S, vector: Self::Vector<S>) -> Self;
     /// a · b + c, rounded once where the processor can.
     fn mul_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, c: Self::Vector<S>) -> Self::Vector<S>;
 
@@ -89,12 +93,20 @@ impl Real for f64 {
         S::as_simd_f64s(numbers).0
     }
     #[inline(always)]
+    fn vectors_mut<S: Simd>(numbers: &mut [Self]) -> &mut [S::f64s] {
+        S::as_mut_simd_f64s(numbers).0
+    }
+    #[inline(always)]
     fn numbers<S: Simd>(vectors: &[S::f64s]) -> &[Self] {
         bytemuck::cast_slice(vectors)
     }
     #[inline(always)]
     fn splat<S: Simd>(simd: S, number: Self) -> S::f64s {
         simd.splat_f64s(number)
+    }
+    #[inline(always)]
+    fn sum<S: Simd>(simd: S, vector: S::f64s) -> Self {
+        simd.reduce_sum_f64s(vector)
     }
     #[inline(always)]
     fn mul_add<S: Simd>(simd: S, a: S::f64s, b: S::f64s, c: S::f64s) -> S::f64s {
@@ -137,12 +149,20 @@ impl Real for f32 {
         S::as_simd_f32s(numbers).0
     }
     #[inline(always)]
+    fn vectors_mut<S: Simd>(numbers: &mut [Self]) -> &mut [S::f32s] {
+        S::as_mut_simd_f32s(numbers).0
+    }
+    #[inline(always)]
     fn numbers<S: Simd>(vectors: &[S::f32s]) -> &[Self] {
         bytemuck::cast_slice(vectors)
     }
     #[inline(always)]
     fn splat<S: Simd>(simd: S, number: Self) -> S::f32s {
         simd.splat_f32s(number)
+    }
+    #[inline(always)]
+    fn sum<S: Simd>(simd: S, vector: S::f32s) -> Self {
+        simd.reduce_sum_f32s(vector)
     }
     #[inline(always)]
     fn mul_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, c: S::f32s) -> S::f32s {

@@ -9,7 +9,7 @@ use super::product::Windows;
 use super::real::{Real, vectorise};
 use super::scratch::Scratch;
 use super::{Extent, LayerError};
-use candle_core::{Module, Result, Shape, Tensor, bail};
+use candle_core::{DType, Module, Result, Shape, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
 use rayon::prelude::*;
 use std::any::Any;
@@ -57,6 +57,20 @@ pub struct Stack {
     input: Extent,
     output: Extent,
     layers: Arc<Vec<Layer>>,
+    at_rest: Option<Arc<AtRest>>,
+}
+
+/// Parameters that will not change any more, arranged for a forward pass once and for all.
+struct AtRest {
+    parameters: Tensor,
+    /// `Vec<Prepared<T>>`, of the parameters' type.
+    weights: Box<dyn Any + Send + Sync>,
+}
+
+impl std::fmt::Debug for AtRest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AtRest")
+    }
 }
 
 impl Stack {
@@ -111,7 +125,7 @@ impl Stack {
                 activation: *activation,
             });
         }
-        Ok(Self { input, output: extent, layers: Arc::new(layers) })
+        Ok(Self { input, output: extent, layers: Arc::new(layers), at_rest: None })
     }
 
     /// Extent of one output.
@@ -136,7 +150,8 @@ impl Stack {
             return compose::compose(&self.forward(x)?, rule, entities, places);
         }
         let Extent { height, width, channels } = self.output;
-        self.run(x, Some(Composition::new((x.dim(0)?, height, width, channels), rule, entities, places)?))
+        let composition = Composition::new((x.dim(0)?, height, width, channels), rule, entities, places)?;
+        if composition.is_identity() { self.forward(x) } else { self.run(x, Some(composition)) }
     }
 
     /// [`forward_composed`](Self::forward_composed) on candle's own operations.
@@ -144,10 +159,26 @@ impl Stack {
         compose::reference(&place(&self.reference(x)?, places)?, rule, entities, places.fill)
     }
 
+    /// The same layers with the weights that they have now, which no training changes any more: nothing but the layers themselves is
+    /// left to be computed in each pass.
+    pub fn at_rest(&self) -> Result<Self> {
+        if self.layers.is_empty() || !self.layers.iter().all(|layer| is_ours(&layer.weight)) {
+            return Ok(self.clone());
+        }
+        let parameters = self.parameters()?.detach();
+        let weights: Box<dyn Any + Send + Sync> = match parameters.dtype() {
+            DType::F64 => Box::new(prepare(&self.layers, &parameters.to_vec1::<f64>()?)),
+            _ => Box::new(prepare(&self.layers, &parameters.to_vec1::<f32>()?)),
+        };
+        Ok(Self { at_rest: Some(Arc::new(AtRest { parameters, weights })), ..self.clone() })
+    }
+
     fn run(&self, x: &Tensor, composition: Option<Composition>) -> Result<Tensor> {
-        let parameters = self.parameters()?;
-        let keep = parameters.track_op() || x.track_op();
-        let pass = Pass { layers: self.layers.clone(), output: self.output, composition, keep, tape: Mutex::new(None) };
+        let at_rest = self.at_rest.clone();
+        let parameters =
+            at_rest.as_ref().map_or_else(|| self.parameters(), |at_rest| Ok(at_rest.parameters.clone()))?;
+        let (layers, keep) = (self.layers.clone(), parameters.track_op() || x.track_op());
+        let pass = Pass { layers, at_rest, output: self.output, composition, keep, tape: Mutex::new(None) };
         apply2(pass, x, &parameters)
     }
 }
@@ -170,6 +201,7 @@ impl Module for Stack {
 /// One forward pass through a stack, with what its backward pass needs.
 struct Pass {
     layers: Arc<Vec<Layer>>,
+    at_rest: Option<Arc<AtRest>>,
     output: Extent,
     /// What becomes of the outputs; nothing if they are wanted themselves.
     composition: Option<Composition>,
@@ -229,21 +261,9 @@ impl Pass {
         }
     }
 
-    /// Splits flat parameters into (weight, bias) by layer.
-    fn split<'a, T>(&self, mut flat: &'a [T]) -> Vec<(&'a [T], &'a [T])> {
-        let mut parts = Vec::with_capacity(self.layers.len());
-        for layer in self.layers.iter() {
-            let (weight, rest) = flat.split_at(layer.linear.weight_len());
-            let (bias, rest) = rest.split_at(layer.linear.output().channels);
-            parts.push((weight, bias));
-            flat = rest;
-        }
-        parts
-    }
-
     /// The weights arranged for a backward pass; not the first layer's, unless the input's gradient is wanted.
     fn prepare_transposed<T: Real>(&self, flat: &[T], want_dx: bool) -> Vec<Prepared<T>> {
-        let layers = self.layers.iter().zip(self.split(flat)).enumerate();
+        let layers = self.layers.iter().zip(split(&self.layers, flat)).enumerate();
         let transposed = |(i, (layer, (weight, _))): (usize, (&Layer, (&[T], _)))| match i > 0 || want_dx {
             true => layer.linear.prepare_transposed(weight),
             false => Prepared::new(),
@@ -315,13 +335,9 @@ impl Pass {
             layer.activation.apply_derivative(&mut dy, &outputs[i]);
             let mut bias = vec![T::zero(); linear.output().channels];
             add_rows(&mut bias, &dy);
-            contribution.parameters.push((linear.weight_gradient(x, &dy), bias));
             let mut below = Scratch::new(if i == 0 { 0 } else { images * linear.inputs() });
-            if i > 0 {
-                linear.input_gradient(&weights[i], &dy, &mut below);
-            } else if let Some(dx) = dx.as_deref_mut() {
-                linear.input_gradient(&weights[0], &dy, dx);
-            }
+            let dx = if i == 0 { dx.as_deref_mut() } else { Some(&mut *below) };
+            contribution.parameters.push((linear.backward(&weights[i], x, &dy, dx), bias));
             std::mem::swap(&mut dy, &mut below);
             contribution.dense.push(linear.dense_sizes().map(|_| below));
         }
@@ -377,15 +393,22 @@ impl Kernel for Pass {
     fn forward<T: Real>(&self, [x, flat]: [&[T]; 2]) -> Result<(Vec<T>, Shape)> {
         let batch = self.batch(x);
         let images = self.images_per_group(batch);
-        let (parameters, (n, per)) = (self.split(flat), self.output_per_image());
-        let weights: Vec<_> =
-            self.layers.iter().zip(&parameters).map(|(layer, (weight, _))| layer.linear.prepare(weight)).collect();
+        let (parameters, (n, per)) = (split(&self.layers, flat), self.output_per_image());
+        let fresh;
+        let at_rest = self.at_rest.as_ref().and_then(|at_rest| at_rest.weights.downcast_ref::<Vec<Prepared<T>>>());
+        let weights = match at_rest {
+            Some(weights) => weights,
+            None => {
+                fresh = prepare(&self.layers, flat);
+                &fresh
+            }
+        };
         let mut output = vec![T::zero(); batch / per * n];
         let groups = x.par_chunks(images * self.layers[0].linear.inputs()).zip(output.par_chunks_mut(images / per * n));
         let tape: Tape<T> = groups
             .enumerate()
             .map(|(g, (x, out))| {
-                let outputs = self.forward_group(g * images, x, &weights, &parameters, out);
+                let outputs = self.forward_group(g * images, x, weights, &parameters, out);
                 if self.keep { outputs } else { Vec::new() }
             })
             .collect();
@@ -433,6 +456,23 @@ impl Kernel for Pass {
             .collect();
         Ok([want_dx.then_some(dx), Some(self.sum(&pass, images, &contributions))])
     }
+}
+
+/// Splits flat parameters into (weight, bias) by layer.
+fn split<'a, T>(layers: &[Layer], mut flat: &'a [T]) -> Vec<(&'a [T], &'a [T])> {
+    let mut parts = Vec::with_capacity(layers.len());
+    for layer in layers {
+        let (weight, rest) = flat.split_at(layer.linear.weight_len());
+        let (bias, rest) = rest.split_at(layer.linear.output().channels);
+        parts.push((weight, bias));
+        flat = rest;
+    }
+    parts
+}
+
+/// The weights arranged for a forward pass.
+fn prepare<T: Real>(layers: &[Layer], flat: &[T]) -> Vec<Prepared<T>> {
+    layers.iter().zip(split(layers, flat)).map(|(layer, (weight, _))| layer.linear.prepare(weight)).collect()
 }
 
 /// Sums equally long vectors, always in the same order.

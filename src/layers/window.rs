@@ -166,22 +166,22 @@ impl Window {
 
     /// Copies a large image into cells whose borders are already zero. Every pixel lies in exactly one cell.
     pub fn gather<T: Real>(&self, image: &[T], cells: &mut [T]) {
-        let (s, p, c) = (self.stride, self.padding, self.large.channels);
-        let columns = self.pitch();
-        for y in 0..self.large.height {
+        let (s, p, c, cell) = (self.stride, self.padding, self.large.channels, self.cell());
+        // The first cell of a row begins before the image and shows only its last pixels, if any; the last one may be cut too.
+        let first_pixels = (s - p % s).min(self.large.width);
+        let whole = (self.large.width - first_pixels) / s;
+        let row_length = self.large.width * c;
+        for (y, row) in image.chunks_exact(row_length).enumerate() {
             let (cell_y, inner_y) = ((y + p) / s, (y + p) % s);
-            for cell_x in 0..columns {
-                // Pixels of this cell are x = cell_x·s − p … + s, clipped to the image.
-                let first = (cell_x * s).saturating_sub(p);
-                let last = (cell_x * s + s).saturating_sub(p).min(self.large.width);
-                if first >= last {
-                    continue;
-                }
-                let inner_x = first + p - cell_x * s;
-                let from = (y * self.large.width + first) * c;
-                let to = (cell_y * columns + cell_x) * self.cell() + (inner_y * s + inner_x) * c;
-                let length = (last - first) * c;
-                copy(&mut cells[to..to + length], &image[from..from + length]);
+            let to = &mut cells[(cell_y * self.pitch() + p / s) * cell + inner_y * s * c..];
+            let (first, rest) = row.split_at(first_pixels * c);
+            to[p % s * c..][..first.len()].copy_from_slice(first);
+            let (middle, last) = rest.split_at(whole * s * c);
+            if !rest.is_empty() {
+                spread(middle, s * c, &mut to[cell..], cell);
+            }
+            if !last.is_empty() {
+                to[(whole + 1) * cell..][..last.len()].copy_from_slice(last);
             }
         }
     }
@@ -200,7 +200,7 @@ impl Window {
     pub fn down<T: Real>(&self, cells: &[T], kernel: &Panels<T>, small: &mut [T]) {
         let channels = self.small.channels;
         self.cells.over(cells).multiply(kernel, |pixel, first, values| {
-            small[pixel * channels + first..][..values.len()].copy_from_slice(values);
+            copy(&mut small[pixel * channels + first..][..values.len()], values);
         });
     }
 
@@ -215,7 +215,14 @@ impl Window {
                 }
                 continue;
             }
-            phase.windows.over(bordered).multiply(kernel, |cell, mut first, mut values| {
+            let windows = phase.windows.over(bordered);
+            if places == 1 {
+                windows.multiply(kernel, |cell, first, values| {
+                    copy(&mut large[phase.pixels[cell] + first..][..values.len()], values);
+                });
+                continue;
+            }
+            windows.multiply(kernel, |cell, mut first, mut values| {
                 // Columns are (place, channel): what belongs to one place goes to one pixel.
                 while !values.is_empty() {
                     let (place, channel) = (first / channels, first % channels);
@@ -250,7 +257,7 @@ impl Window {
 
     /// Kernel for [`down`](Self::down): a row for each number of a window, a column for each small channel.
     pub fn down_panels<T: Real>(&self, weight: &[T], layout: KernelLayout) -> Panels<T> {
-        Panels::pack(self.cells.runs.len() * self.cells.length, self.small.channels, |l| {
+        Panels::pack(self.cells.runs.len() * self.cells.length, self.small.channels, self.cells.runs.len(), |l| {
             let (tap, channel) = self.number(l);
             let row = tap.map(|tap| &weight[tap * layout.tap + channel * layout.large..]);
             move |c: usize| row.map_or(T::zero(), |row| row[c * layout.small])
@@ -262,7 +269,7 @@ impl Window {
         let (s, k, small, large) = (self.stride, self.kernel, self.small.channels, self.large.channels);
         let kernel = |phase: &Phase| {
             let (rows, columns) = phase.taps;
-            Panels::pack(rows * columns * small, phase.inner.len() * large, |l| {
+            Panels::pack(rows * columns * small, phase.inner.len() * large, rows, |l| {
                 // The window begins with the last tap.
                 let (a, b) = (rows - 1 - l / small / columns, columns - 1 - l / small % columns);
                 let row = |(i, j): &(usize, usize)| {
@@ -292,14 +299,34 @@ impl Window {
     }
 }
 
-/// Copies a short run: a plain loop, because a call of `memcpy` costs more than a handful of numbers.
-#[inline(always)]
-fn copy<T: Real>(to: &mut [T], from: &[T]) {
-    if to.len() >= 32 {
-        to.copy_from_slice(from);
-    } else {
-        for (t, f) in to.iter_mut().zip(from) {
-            *t = *f;
+/// Copies runs of `length` numbers, one after the other, to places `step` apart.
+fn spread<T: Real>(runs: &[T], length: usize, to: &mut [T], step: usize) {
+    /// With a length that the compiler knows, a short copy is a few instructions and no call.
+    fn known<T: Real, const LENGTH: usize>(runs: &[T], to: &mut [T], step: usize) {
+        for (run, to) in runs.as_chunks::<LENGTH>().0.iter().zip(to.chunks_mut(step)) {
+            to[..LENGTH].copy_from_slice(run);
         }
+    }
+    match length {
+        _ if length == step => to[..runs.len()].copy_from_slice(runs),
+        1 => known::<T, 1>(runs, to, step),
+        2 => known::<T, 2>(runs, to, step),
+        3 => known::<T, 3>(runs, to, step),
+        4 => known::<T, 4>(runs, to, step),
+        8 => known::<T, 8>(runs, to, step),
+        16 => known::<T, 16>(runs, to, step),
+        _ => {
+            for (run, to) in runs.chunks_exact(length).zip(to.chunks_mut(step)) {
+                to[..length].copy_from_slice(run);
+            }
+        }
+    }
+}
+
+/// Copies a short run: a plain loop, because a call of `memcpy` costs more than a handful of vectors.
+#[inline(always)]
+pub(super) fn copy<T: Real>(to: &mut [T], from: &[T]) {
+    for (t, f) in to.iter_mut().zip(from) {
+        *t = *f;
     }
 }

@@ -35,6 +35,11 @@ impl Decoder {
         Ok(Self { stack, placement: config.placement, coordinates: config.coordinates, grid, cell })
     }
 
+    /// The same with weights that no training changes any more.
+    pub(super) fn at_rest(&self) -> Result<Self> {
+        Ok(Self { stack: self.stack.at_rest()?, ..self.clone() })
+    }
+
     /// z (B, K, D) at `cells` → components over the whole image (height, width), `nothing` where they do not reach.
     pub fn components(&self, z: &Tensor, cells: &Cells, image: (usize, usize), nothing: f64) -> Result<Components> {
         let z = if self.coordinates { Tensor::cat(&[z, &self.cell_centres(cells, z)?], 2)? } else { z.clone() };

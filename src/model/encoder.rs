@@ -43,6 +43,11 @@ impl Encoder {
         Ok(Self { stack, coordinates, latent: config.latent.clone() })
     }
 
+    /// The same with weights that no training changes any more.
+    pub(super) fn at_rest(&self) -> Result<Self> {
+        Ok(Self { stack: self.stack.at_rest()?, ..self.clone() })
+    }
+
     /// (B, H, W, C) → the candidates (B, N, D).
     pub fn candidates(&self, images: &Tensor) -> Result<Posterior> {
         let images = if self.coordinates { with_coordinates(images)? } else { images.clone() };

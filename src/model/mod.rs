@@ -78,6 +78,11 @@ impl Model {
         })
     }
 
+    /// The model with the weights that it has now, which no training changes any more: quicker to ask, above all about few images.
+    pub fn at_rest(&self) -> Result<Self> {
+        Ok(Self { encoder: self.encoder.at_rest()?, decoder: self.decoder.at_rest()?, ..self.clone() })
+    }
+
     /// The figure. Images (B, H, W, C) in [0, 1]; `noise` (B, K, D) standard normal, or none for the posterior means.
     pub fn forward(&self, images: &Tensor, selection: &Selection, noise: Option<&Tensor>) -> Result<Inference> {
         let candidates = self.encoder.candidates(images)?; //                 (B, N, D)

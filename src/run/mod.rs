@@ -45,9 +45,10 @@ impl LoadedRun {
         let build = |vb| Model::new(&config.model, *image, vb).map_err(|e| checkpoint.damaged(e.to_string()));
         build(variables.builder(DType::F32, device))?;
         variables.load(weights).map_err(|e| checkpoint.damaged(e.to_string()))?;
+        let model = build(variables.frozen(DType::F32, device))?;
         Ok(Self {
             config: config.clone(),
-            model: build(variables.frozen(DType::F32, device))?,
+            model: model.at_rest().map_err(|e| checkpoint.damaged(e.to_string()))?,
             progress: progress.clone(),
             parameters: variables.count(),
         })

@@ -109,6 +109,11 @@ impl Trainer {
 
     /// One optimiser step on images (B, H, W, C).
     pub fn step(&mut self, images: &Tensor) -> Result<StepReport, TrainError> {
+        // All of it on one of the threads that compute: from outside, every kernel would have to wake them and wait.
+        rayon::scope(|_| self.step_here(images))
+    }
+
+    fn step_here(&mut self, images: &Tensor) -> Result<StepReport, TrainError> {
         let (loss, weights) = self.loss(images)?;
         let terms = loss.values()?;
         let step = self.step + 1;
@@ -143,7 +148,7 @@ impl Trainer {
 
     /// The loss of the step to come.
     fn loss(&self, images: &Tensor) -> Result<(Loss, Weights), TrainError> {
-        let noise = self.noise(images.dim(0)?)?;
+        let noise = self.noise_of(self.step, images.dim(0)?)?;
         let inference: Inference = self.tracked.forward(images, &self.selection(), Some(&noise))?;
         let beta = match &self.config.model.latent {
             Latent::Point { .. } => 0.0,
@@ -153,11 +158,11 @@ impl Trainer {
         Ok((weights.loss(&inference, images)?, weights))
     }
 
-    /// The reparametrisation noise of this step, (B, K, D): a function of seed and step, so that a resumed run continues it.
-    fn noise(&self, batch: usize) -> Result<Tensor, TrainError> {
+    /// The reparametrisation noise of a step, (B, K, D): a function of seed and step, so that a resumed run continues it.
+    pub fn noise_of(&self, step: u64, batch: usize) -> Result<Tensor, TrainError> {
         let shape = (batch, self.config.model.entities, self.config.model.latent.dimensions());
         let mut values = vec![0f32; shape.0 * shape.1 * shape.2];
-        random::normals(&mut random::stream(self.config.training.seed, "posterior noise", self.step), &mut values);
+        random::normals(&mut random::stream(self.config.training.seed, "posterior noise", step), &mut values);
         Ok(Tensor::from_vec(values, shape, &self.device)?)
     }
 

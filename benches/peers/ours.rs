@@ -1,0 +1,218 @@
+//! This crate's side of the comparison with other frameworks; `compare` beside this file talks to it. See README.md there.
+//!
+//! ```text
+//! ours write CASE FOLDER      case.json and case.safetensors: model, images, noise and first weights, for everybody
+//! ours work FOLDER --threads T      obeys `train N`, `reset`, `infer N`, `memory`, `quit` on standard input
+//! ```
+
+use candle_core::{Device, Tensor};
+use multi_entity_vae::config::{
+    CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Placement,
+    Posteriors, Preset,
+};
+use multi_entity_vae::layers::{Activation, Extent, Instructions};
+use multi_entity_vae::run::{ScenesOf, open_digits};
+use multi_entity_vae::scene::{Batches, Split};
+use multi_entity_vae::train::{Schedule, Trainer};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::io::BufRead;
+use std::path::Path;
+use std::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Error = Box<dyn std::error::Error>;
+
+/// Different batches in a case; a longer training goes through them again.
+const BATCHES: u64 = 20;
+
+fn main() -> Result<(), Error> {
+    const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
+    if std::env::var_os(CANDLE_THREADS).is_none() {
+        // SAFETY: as in the program itself, this is the first thing that happens: there is one thread.
+        unsafe { std::env::set_var(CANDLE_THREADS, "1") };
+    }
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["write", case, folder] => write(case, Path::new(folder)),
+        ["work", folder, "--threads", threads] => work(Path::new(folder), threads.parse()?),
+        // What `cargo bench` calls: the comparison itself is started by `compare`.
+        [] => {
+            println!("benches/peers/compare runs the comparison");
+            Ok(())
+        }
+        _ => Err("usage: ours write CASE FOLDER | ours work FOLDER --threads T".into()),
+    }
+}
+
+/// The configuration of a case: the same learning rate and weights of the loss in every step.
+fn config(case: &str) -> Result<Config, Error> {
+    let mut config = match case {
+        "default" => Preset::MultiEntity.config(),
+        "dense" => Preset::Vae.config(),
+        "mve-64" => mve_64(),
+        _ => return Err(format!("there is no case {case:?}; the cases are default, dense, mve-64").into()),
+    };
+    config.training.learning_rate = Schedule::Constant(1e-3);
+    Ok(config)
+}
+
+/// A convolutional decoder that draws whole images: where nearly all the time goes into convolutions.
+fn mve_64() -> Config {
+    let activation = Activation::Relu;
+    let mut config = Preset::MultiEntity.config();
+    config.model.encoder = EncoderConfig::Convolutional {
+        layers: [(32, 4, 2), (32, 4, 2), (64, 4, 2), (64, 3, 1)]
+            .map(|(c, k, s)| ConvolutionConfig::new(c, k, s))
+            .to_vec(),
+        activation,
+        posteriors: Posteriors::PerCell,
+        coordinates: false,
+    };
+    config.model.latent = Latent::Gaussian { dimensions: 16, beta: 1.0.into() };
+    config.model.selector.radius = 0.0.into();
+    config.model.decoder = DecoderConfig {
+        placement: Placement::Canvas,
+        trunk: DecoderTrunk::Convolutional {
+            hidden: vec![256],
+            base: 64,
+            layers: [(32, 4, 2), (32, 4, 2), (16, 4, 2)].map(|(c, k, s)| ConvolutionConfig::up(c, k, s)).to_vec(),
+            kernel: 4,
+            stride: 2,
+            activation,
+        },
+        coordinates: true,
+    };
+    config.model.compositor = CompositorConfig::Sum;
+    config.training.batch = 64;
+    config.training.location_charge = 0.0.into();
+    config.training.clip = 0.0;
+    config
+}
+
+fn scenes(config: &Config) -> Result<ScenesOf, Error> {
+    Ok(ScenesOf::open(&config.data, open_digits(&config.data.digits)?, Split::Train, config.training.seed)?)
+}
+
+fn write(case: &str, folder: &Path) -> Result<(), Error> {
+    let config = config(case)?;
+    let (model, training) = (&config.model, &config.training);
+    let scenes = scenes(&config)?;
+    let image = scenes.image();
+    let trainer = Trainer::new(config.clone(), image, &Device::Cpu)?;
+    let mut tensors: HashMap<String, Tensor> = HashMap::new();
+    for (name, var) in trainer.variables().all() {
+        tensors.insert(format!("weights.{name}"), var.as_tensor().clone());
+    }
+    let mut batches = Batches::new(scenes.source, training.batch, training.seed, 0, config.data.fresh, 1)?;
+    let (mut images, mut noise) = (Vec::new(), Vec::new());
+    for step in 0..BATCHES {
+        images.extend(batches.next().ok_or("the scenes ended")?.images);
+        noise.push(trainer.noise_of(step, training.batch)?);
+    }
+    let shape = (BATCHES as usize, training.batch, image.height, image.width, image.channels);
+    tensors.insert("images".into(), Tensor::from_vec(images, shape, &Device::Cpu)?);
+    tensors.insert("noise".into(), Tensor::stack(&noise, 0)?);
+    std::fs::create_dir_all(folder)?;
+    candle_core::safetensors::save(&tensors, folder.join("case.safetensors"))?;
+    let beta = match &model.latent {
+        Latent::Gaussian { beta, .. } => beta.value(0, 1),
+        Latent::Point { .. } => 0.0,
+    };
+    let (grid, cell) = (model.grid(image), model.cell(image));
+    let description = json!({
+        "name": case, "model": model, "image": [image.height, image.width, image.channels], "batch": training.batch,
+        "learning_rate": training.learning_rate.value(0, 1), "beta": beta,
+        "location_charge": training.location_charge.value(0, 1), "clip": training.clip,
+        "radius": model.selector.radius.value(0, 1) as usize, "grid": [grid.0, grid.1], "cell": [cell.0, cell.1],
+    });
+    std::fs::write(folder.join("case.json"), serde_json::to_string_pretty(&description)?)?;
+    Ok(())
+}
+
+/// A case in training.
+struct Worker {
+    config: Config,
+    image: Extent,
+    images: Vec<Tensor>,
+    trainer: Trainer,
+}
+
+fn work(folder: &Path, threads: usize) -> Result<(), Error> {
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+    let description: Value = serde_json::from_slice(&std::fs::read(folder.join("case.json"))?)?;
+    let config = config(description["name"].as_str().ok_or("case.json has no name")?)?;
+    let tensors = candle_core::safetensors::load(folder.join("case.safetensors"), &Device::Cpu)?;
+    let images = &tensors["images"];
+    let images = (0..images.dim(0)?).map(|i| images.get(i)).collect::<Result<Vec<_>, _>>()?;
+    let (_, height, width, channels) = images[0].dims4()?;
+    let image = Extent::new(height, width, channels);
+    let trainer = Trainer::new(config.clone(), image, &Device::Cpu)?;
+    let mut worker = Worker { config, image, images, trainer };
+    let versions =
+        json!({"multi-entity-vae": env!("CARGO_PKG_VERSION"), "instructions": Instructions::in_use()?.name()});
+    println!("{}", json!({"ready": true, "peer": "ours", "versions": versions, "threads": threads}));
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let answer = match line.split_whitespace().collect::<Vec<_>>()[..] {
+            ["train", count] => worker.train(count.parse()?)?,
+            ["reset"] => worker.reset()?,
+            ["infer", count] => worker.infer(count.parse()?)?,
+            ["memory"] => json!({"peak_kb": peak_kb()?}),
+            ["quit"] => break,
+            _ => return Err(format!("{line:?} is no order").into()),
+        };
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+impl Worker {
+    fn train(&mut self, count: usize) -> Result<Value, Error> {
+        let (mut ms, mut losses) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let images = &self.images[self.trainer.steps() as usize % self.images.len()];
+            let start = Instant::now();
+            losses.push(self.trainer.step(images)?.loss);
+            ms.push(1e3 * start.elapsed().as_secs_f64());
+        }
+        Ok(json!({"ms": ms, "losses": losses}))
+    }
+
+    fn reset(&mut self) -> Result<Value, Error> {
+        self.trainer = Trainer::new(self.config.clone(), self.image, &Device::Cpu)?;
+        Ok(json!({}))
+    }
+
+    /// One image taken apart: entities, their components and strengths, and the merged image, all read.
+    fn infer(&self, count: usize) -> Result<Value, Error> {
+        let batch = &self.images[0];
+        let (model, selection) = (self.trainer.model().at_rest()?, self.trainer.selection());
+        let mut ms = Vec::new();
+        for i in 0..count {
+            let image = batch.narrow(0, i % batch.dim(0)?, 1)?;
+            let start = Instant::now();
+            // On one of the threads that compute, as `Decomposition::of` does it.
+            rayon::scope(|_| -> candle_core::Result<()> {
+                let inference = model.forward(&image, &selection, None)?;
+                let components = inference.components.drawn()?;
+                let strengths = model.compositor().strengths(&components)?;
+                for tensor in [&components, &strengths, &inference.reconstruction()?] {
+                    std::hint::black_box(tensor.flatten_all()?.to_vec1::<f32>()?);
+                }
+                Ok(())
+            })?;
+            ms.push(1e3 * start.elapsed().as_secs_f64());
+        }
+        Ok(json!({"ms": ms}))
+    }
+}
+
+/// The most memory that this process ever held.
+fn peak_kb() -> Result<u64, Error> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM in /proc/self/status")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse()?)
+}
