@@ -115,7 +115,7 @@ def refuse_the_unknown(config):
     convolutional = encoder["kind"] == "convolutional"
     wanted = {
         "latent.kind": (config["latent"]["kind"], ["gaussian"]),
-        "selector.rank_by": (config["selector"]["rank_by"], ["kl"]),
+        "selector.rank_by": (config["selector"]["rank_by"], ["kl", "brightness"]),
         "compositor.kind": (config["compositor"]["kind"], ["union", "sum"]),
         "likelihood.kind": (config["likelihood"]["kind"], ["bernoulli"]),
         "encoder.kind": (encoder["kind"], ["dense", "convolutional"]),
@@ -162,6 +162,7 @@ class Case:
         # A union of one and a sum of one are that one.
         self.union = model["compositor"]["kind"] == "union" and self.entities > 1
         self.coordinates = model["decoder"]["coordinates"]
+        self.by_brightness = model["selector"]["rank_by"] == "brightness"
 
         placement = model["decoder"]["placement"]
         self.glimpse = placement["kind"] == "glimpse"

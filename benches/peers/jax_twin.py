@@ -78,7 +78,12 @@ class JaxTwin:
         """The kept posteriors (B, K, 2D) and their cells."""
         b, n = images.shape[0], self.case.cells
         parameters = self.run(weights, self.case.encoder, images).reshape(b, n, -1)
-        cells = self.select(self.posterior(lax.stop_gradient(parameters))[2])
+        if self.case.by_brightness:
+            (rows, columns), (height, width) = self.case.grid, self.case.cell
+            scores = images.reshape(b, rows, height, columns, width, -1).mean((2, 4, 5)).reshape(b, n)
+        else:
+            scores = self.posterior(lax.stop_gradient(parameters))[2]
+        cells = self.select(scores)
         return jnp.take_along_axis(parameters, cells[:, :, None], 1, mode="promise_in_bounds"), cells
 
     def components(self, weights, z, cells):

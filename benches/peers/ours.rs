@@ -8,7 +8,7 @@
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::{
     CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Placement,
-    Posteriors, Preset,
+    Posteriors, Preset, Rank, SelectorConfig,
 };
 use multi_entity_vae::layers::{Activation, Extent, Instructions};
 use multi_entity_vae::run::{ScenesOf, open_digits};
@@ -24,6 +24,10 @@ use std::time::Instant;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Error = Box<dyn std::error::Error>;
+
+/// Steps before the first weights of a case are written. A fresh model's candidates are all alike, and which of them is kept is
+/// decided by the last bit; with a suppression radius a little training decides it for good.
+const STEPS_BEFORE: u64 = 200;
 
 /// Different batches in a case; a longer training goes through them again.
 const BATCHES: u64 = 20;
@@ -55,7 +59,8 @@ fn config(case: &str) -> Result<Config, Error> {
         "mve-64" => mve_64(),
         _ => return Err(format!("there is no case {case:?}; the cases are default, dense, mve-64").into()),
     };
-    config.training.learning_rate = Schedule::Constant(1e-3);
+    // Small, so that 20 steps do not blow the rounding errors of different programs up.
+    config.training.learning_rate = Schedule::Constant(1e-4);
     Ok(config)
 }
 
@@ -72,7 +77,8 @@ fn mve_64() -> Config {
         coordinates: false,
     };
     config.model.latent = Latent::Gaussian { dimensions: 16, beta: 1.0.into() };
-    config.model.selector.radius = 0.0.into();
+    // By KL many neighbouring cells are so nearly alike that the last bit decides, in each program for another one.
+    config.model.selector = SelectorConfig { rank_by: Rank::Brightness, radius: 0.0.into() };
     config.model.decoder = DecoderConfig {
         placement: Placement::Canvas,
         trunk: DecoderTrunk::Convolutional {
@@ -101,19 +107,24 @@ fn write(case: &str, folder: &Path) -> Result<(), Error> {
     let (model, training) = (&config.model, &config.training);
     let scenes = scenes(&config)?;
     let image = scenes.image();
-    let trainer = Trainer::new(config.clone(), image, &Device::Cpu)?;
+    let mut before = config.clone();
+    before.training.learning_rate = Schedule::Constant(1e-3);
+    let mut trainer = Trainer::new(before, image, &Device::Cpu)?;
+    let mut batches = Batches::new(scenes.source, training.batch, training.seed, 0, config.data.fresh, 1)?;
+    let shape = (training.batch, image.height, image.width, image.channels);
+    let mut next = || -> Result<Tensor, Error> {
+        Ok(Tensor::from_vec(batches.next().ok_or("the scenes ended")?.images, shape, &Device::Cpu)?)
+    };
+    for _ in 0..STEPS_BEFORE {
+        trainer.step(&next()?)?;
+    }
     let mut tensors: HashMap<String, Tensor> = HashMap::new();
     for (name, var) in trainer.variables().all() {
         tensors.insert(format!("weights.{name}"), var.as_tensor().clone());
     }
-    let mut batches = Batches::new(scenes.source, training.batch, training.seed, 0, config.data.fresh, 1)?;
-    let (mut images, mut noise) = (Vec::new(), Vec::new());
-    for step in 0..BATCHES {
-        images.extend(batches.next().ok_or("the scenes ended")?.images);
-        noise.push(trainer.noise_of(step, training.batch)?);
-    }
-    let shape = (BATCHES as usize, training.batch, image.height, image.width, image.channels);
-    tensors.insert("images".into(), Tensor::from_vec(images, shape, &Device::Cpu)?);
+    let images = (0..BATCHES).map(|_| next()).collect::<Result<Vec<_>, _>>()?;
+    let noise = (0..BATCHES).map(|step| trainer.noise_of(step, training.batch)).collect::<Result<Vec<_>, _>>()?;
+    tensors.insert("images".into(), Tensor::stack(&images, 0)?);
     tensors.insert("noise".into(), Tensor::stack(&noise, 0)?);
     std::fs::create_dir_all(folder)?;
     candle_core::safetensors::save(&tensors, folder.join("case.safetensors"))?;
@@ -137,7 +148,15 @@ struct Worker {
     config: Config,
     image: Extent,
     images: Vec<Tensor>,
+    weights: HashMap<String, Tensor>,
     trainer: Trainer,
+}
+
+/// Training from the case's weights, before its first step.
+fn fresh(config: &Config, image: Extent, weights: &HashMap<String, Tensor>) -> Result<Trainer, Error> {
+    let trainer = Trainer::new(config.clone(), image, &Device::Cpu)?;
+    trainer.variables().load(weights)?;
+    Ok(trainer)
 }
 
 fn work(folder: &Path, threads: usize) -> Result<(), Error> {
@@ -149,8 +168,10 @@ fn work(folder: &Path, threads: usize) -> Result<(), Error> {
     let images = (0..images.dim(0)?).map(|i| images.get(i)).collect::<Result<Vec<_>, _>>()?;
     let (_, height, width, channels) = images[0].dims4()?;
     let image = Extent::new(height, width, channels);
-    let trainer = Trainer::new(config.clone(), image, &Device::Cpu)?;
-    let mut worker = Worker { config, image, images, trainer };
+    let name = |name: &String| name.strip_prefix("weights.").map(str::to_owned);
+    let weights = tensors.iter().filter_map(|(n, tensor)| Some((name(n)?, tensor.clone()))).collect();
+    let trainer = fresh(&config, image, &weights)?;
+    let mut worker = Worker { config, image, images, weights, trainer };
     let versions =
         json!({"multi-entity-vae": env!("CARGO_PKG_VERSION"), "instructions": Instructions::in_use()?.name()});
     println!("{}", json!({"ready": true, "peer": "ours", "versions": versions, "threads": threads}));
@@ -182,7 +203,7 @@ impl Worker {
     }
 
     fn reset(&mut self) -> Result<Value, Error> {
-        self.trainer = Trainer::new(self.config.clone(), self.image, &Device::Cpu)?;
+        self.trainer = fresh(&self.config, self.image, &self.weights)?;
         Ok(json!({}))
     }
 

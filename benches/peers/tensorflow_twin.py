@@ -90,7 +90,12 @@ class TensorflowTwin:
         """The kept posteriors (B, K, 2D) and their cells."""
         b, n = images.shape[0], self.case.cells
         parameters = tf.reshape(self.run(self.case.encoder, images), [b, n, -1])
-        cells = self.select(self.posterior(tf.stop_gradient(parameters))[2])
+        if self.case.by_brightness:
+            means = tf.nn.avg_pool2d(images, self.case.cell, self.case.cell, "VALID")
+            scores = tf.reshape(tf.reduce_mean(means, 3), [b, n])
+        else:
+            scores = self.posterior(tf.stop_gradient(parameters))[2]
+        cells = self.select(scores)
         rows = cells + tf.range(b)[:, None] * n
         return tf.gather(tf.reshape(parameters, [-1, parameters.shape[2]]), rows), cells
 

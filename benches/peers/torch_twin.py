@@ -102,7 +102,11 @@ class TorchTwin:
         """The kept posteriors (B, K, 2D) and their cells."""
         parameters = self.encode(images)
         b, n, numbers = parameters.shape
-        cells = self.select(self.posterior(parameters.detach())[2])
+        if self.case.by_brightness:
+            scores = F.avg_pool2d(images, self.case.cell).mean(1).flatten(1)
+        else:
+            scores = self.posterior(parameters.detach())[2]
+        cells = self.select(scores)
         rows = cells + torch.arange(b)[:, None] * n
         return parameters.reshape(b * n, numbers)[rows.flatten()].reshape(b, -1, numbers), cells
 
