@@ -1374,3 +1374,29 @@ fn a_closed_pipe_ends_output_quietly() {
     }
     std::io::stdout().flush().unwrap();
 }
+
+#[test]
+fn instruction_sets_agree_and_wrong_ones_are_refused() {
+    let place = Place::new();
+    let losses = |set: &str| -> Vec<f64> {
+        let out = format!("run-{set}");
+        let mut args = training("--steps 20 --batch 4 --set training.validate_every=20");
+        args.extend(["--out", &out]);
+        Outcome::of(place.command(args).env("MEVAE_SIMD", set)).ok();
+        let lines = String::from_utf8(place.read(format!("{out}/metrics.jsonl"))).unwrap();
+        let rows = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        rows.filter(|row| row["kind"] == "step").map(|row| row["loss"].as_f64().unwrap()).collect()
+    };
+    let portable = losses("portable");
+    assert_eq!(portable.len(), 2);
+    for set in ["avx2", "avx512"] {
+        if Outcome::of(place.command(["info", "nowhere"]).env("MEVAE_SIMD", set)).err.contains("lacks") {
+            continue; // not on this processor
+        }
+        for (a, b) in losses(set).into_iter().zip(&portable) {
+            assert!((a / b - 1.0).abs() < 5e-3, "{set}: {a}, portable: {b}");
+        }
+    }
+    let wrong = Outcome::of(place.command(["info", "nowhere"]).env("MEVAE_SIMD", "avx1024"));
+    wrong.fails(2, &["MEVAE_SIMD", "avx1024", "avx512, avx2, portable"]);
+}

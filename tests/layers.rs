@@ -96,6 +96,63 @@ fn single_precision_agrees_with_double_precision() -> Result<()> {
     Ok(())
 }
 
+/// Widths on both sides of whole vectors, narrow outputs, and phases of transposed convolutions alone, by row and all together; more
+/// pixels than a tile has rows.
+#[test]
+fn wide_layers_agree_with_candle_in_single_precision() -> Result<()> {
+    let convolution = |channels, kernel, stride| LayerSpec::Convolution { channels, kernel, stride };
+    let upconvolution = |channels, kernel, stride| LayerSpec::Upconvolution { channels, kernel, stride };
+    let cases = [
+        (Extent::vector(96), LayerSpec::Dense(81)),
+        (Extent::vector(64), LayerSpec::Dense(2)),
+        (Extent::new(7, 9, 16), convolution(50, 3, 1)),
+        (Extent::new(12, 10, 17), convolution(33, 4, 2)),
+        (Extent::new(6, 5, 48), convolution(1, 3, 1)),
+        (Extent::new(5, 4, 20), upconvolution(40, 4, 2)),
+        (Extent::new(5, 4, 33), upconvolution(16, 4, 2)),
+        (Extent::new(5, 4, 16), upconvolution(1, 4, 2)),
+        (Extent::new(5, 4, 8), upconvolution(3, 6, 3)),
+    ];
+    for (extent, spec) in cases {
+        let variables = Variables::new(4);
+        let stack = Stack::new(extent, &[(spec, Activation::Tanh)], variables.builder(DType::F32, &Device::Cpu))?;
+        let x = values(&[5, extent.height, extent.width, extent.channels], "x")?.to_dtype(DType::F32)?;
+        let x = Var::from_tensor(&x)?;
+        let (ours, theirs) = (stack.forward(&x)?, stack.reference(&x)?);
+        assert!(close(&ours, &theirs, 1e-5)?, "{spec:?} over {extent}");
+        let direction = values(ours.dims(), "direction")?.to_dtype(DType::F32)?;
+        let ours = (ours * &direction)?.sum_all()?.backward()?;
+        let theirs = (theirs * &direction)?.sum_all()?.backward()?;
+        for (name, var) in variables.all().into_iter().chain([("x".to_string(), x)]) {
+            let (a, b) = (ours.get(&var).unwrap(), theirs.get(&var).unwrap());
+            let scale = 1.0 + b.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
+            assert!(close(a, b, 1e-5 * f64::from(scale))?, "gradient of {name}: {spec:?} over {extent}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn layers_at_rest_keep_the_weights_that_they_had() -> Result<()> {
+    for dtype in [DType::F32, DType::F64] {
+        let variables = Variables::new(8);
+        let stack = encoder_and_decoder(&variables, dtype)?;
+        let x = values(&[6, 9, 7, 2], "x")?.to_dtype(dtype)?;
+        let before = stack.forward(&x)?;
+        let at_rest = stack.at_rest()?;
+        for (_, var) in variables.all() {
+            var.set(&(var.as_tensor() * 1.5)?)?;
+        }
+        assert!(close(&at_rest.forward(&x)?, &before, 1e-30)?, "a change of the weights was followed");
+        assert!(!close(&stack.forward(&x)?, &before, 1e-3)?, "nothing was changed");
+        assert!(
+            at_rest.forward(Var::from_tensor(&x)?.as_tensor())?.track_op(),
+            "the input has a gradient all the same"
+        );
+    }
+    Ok(())
+}
+
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() -> Result<()> {
     let run = |threads: usize| -> Result<Vec<Vec<f32>>> {

@@ -71,6 +71,19 @@ pub fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("could not start the threads")
 }
 
+/// A path as it must be typed into a shell.
+pub fn shell_word(path: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    if path.chars().all(plain) { path.into() } else { format!("'{}'", path.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+#[test]
+fn shell_words_are_quoted_only_where_they_must_be() {
+    assert_eq!(shell_word("runs/vae-001"), "runs/vae-001");
+    assert_eq!(shell_word("my runs/it's"), r"'my runs/it'\''s'");
+}
+
 /// A trained run: its folder and its best model.
 pub fn load_run(path: &Path, device: &Device) -> anyhow::Result<(RunFolder, LoadedRun)> {
     let folder = RunFolder::open(path)?;

@@ -14,6 +14,7 @@ mod session;
 mod train;
 
 use clap::{Parser, Subcommand};
+use multi_entity_vae::layers::Instructions;
 use std::process::ExitCode;
 
 /// Multi-entity variational autoencoders: train them, grade them, and take scenes apart.
@@ -59,7 +60,12 @@ fn usage(message: impl std::fmt::Display) -> anyhow::Error {
 
 pub fn main() -> ExitCode {
     // clap prints its own errors and help, and exits with 2 and 0.
-    let done = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if let Err(error) = Instructions::in_use() {
+        eprintln!("error: {error}");
+        return ExitCode::from(2);
+    }
+    let done = match command {
         Command::Train(args) => train::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Decompose(args) => decompose::run(args),

@@ -5,6 +5,7 @@ use super::progress::Progress as Bar;
 use super::{evaluate, interrupt};
 use candle_core::Device;
 use multi_entity_vae::evaluate::{Report, log_choose};
+use multi_entity_vae::layers::Instructions;
 use multi_entity_vae::picture::curves::CurvePoint;
 use multi_entity_vae::run::{Checkpoint, Progress, RunFolder, ScenesOf};
 use multi_entity_vae::scene::Throughput;
@@ -31,7 +32,7 @@ pub struct Session<'a> {
     seconds_allowed: Option<f64>,
     best: Option<(f64, u64)>,
     shown: Shown,
-    /// −log C(N, K): part of every ELBO of a model that places its entities.
+    /// log C(N, K), what the location costs: part of every −ELBO of a model that places its entities.
     location_nats: f64,
     quiet: bool,
 }
@@ -116,7 +117,7 @@ impl<'a> Session<'a> {
             weights_in_words(trainer),
             config.training.steps,
             config.training.batch,
-            if device.is_cpu() { format!("{} CPU threads", rayon::current_num_threads()) } else { format!("{device:?}") },
+            if device.is_cpu() { cpu_in_words() } else { format!("{device:?}") },
             config.training.seed,
         ));
     }
@@ -299,6 +300,12 @@ impl<'a> Session<'a> {
 fn location_nats(trainer: &Trainer) -> f64 {
     let (rows, columns) = trainer.model().grid();
     if trainer.model().is_placed() { log_choose(rows * columns, trainer.config().model.entities) } else { 0.0 }
+}
+
+/// What computes: "2 CPU threads (avx512)".
+fn cpu_in_words() -> String {
+    let instructions = Instructions::in_use().map_or("unknown", Instructions::name);
+    format!("{} CPU threads ({instructions})", rayon::current_num_threads())
 }
 
 /// The loss's weights, so that nobody has to guess their scale.

@@ -111,7 +111,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         false => conclude(&session, &config, digits, &device, args.quiet),
     };
     if done.as_ref().is_err_and(|e| e.is::<Stopped>()) {
-        let resume = format!("mevae train --resume {}", session.folder.path().display());
+        let resume =
+            format!("mevae train --resume {}", common::shell_word(&session.folder.path().display().to_string()));
         eprintln!("stopped at step {} and saved; continue with: {resume}", trainer.steps());
     }
     done

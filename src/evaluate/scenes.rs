@@ -98,7 +98,10 @@ fn strongest(strengths: &[Vec<f32>], present: &[bool]) -> (Vec<u8>, Vec<u8>) {
 
 /// log C(n, k) in nats: what it costs to say which k of n cells are meant, all sets being equally likely.
 pub fn log_choose(n: usize, k: usize) -> f64 {
-    (1..=k.min(n)).map(|i| ((n - k + i) as f64 / i as f64).ln()).sum()
+    match n.checked_sub(k) {
+        Some(rest) => (1..=k).map(|i| ((rest + i) as f64 / i as f64).ln()).sum(),
+        None => f64::NEG_INFINITY,
+    }
 }
 
 /// How scenes are evaluated.

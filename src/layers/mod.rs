@@ -20,6 +20,33 @@
 //! [`compose`] and [`bernoulli_log_prob`], each with its candle form for other devices in its own file.
 //!
 //! Images are channels-last, (B, H, W, C), everywhere.
+//!
+//! # What a step costs, and where it goes
+//!
+//! The floor of a training step is its multiply-adds at the rate of the processor's units. A layer with a weight of depth d (inputs
+//! that meet in one output) and n outputs a position costs 2·d·n FLOPs a position forward, the same again for its weight's gradient
+//! and for its input's (which the first layer does not need). For the default model that is 3.7 GFLOP for a batch of 32, nine
+//! tenths of it in the encoder's three 3×3 convolutions; for the benchmark model `mve-64` of `benches/peers` it is 10 GFLOP.
+//!
+//! What keeps a step near it:
+//!
+//! - A window is read where it lies; only the image's border and the cells of strided layers are laid out anew (`window`).
+//! - A tile of results stays in registers over the whole inner dimension (`product`).
+//! - Groups of images pass through all layers while their numbers are in cache; decoded components are folded into the image right
+//!   there and never drawn on canvases of their own (`stack`, `compose`).
+//! - A dense weight's gradient is formed row by row over the whole batch, with nothing to sum up afterwards.
+//! - Buffers are used again in the next step (`scratch`); a step runs on one of the computing threads from start to end.
+//! - A model at rest has its weights arranged once ([`Stack::at_rest`]).
+//!
+//! What is left beside the products: arranging the weights twice a step, copying parameters into one tensor and adding gradients
+//! to zeros in candle's graph, the compositor's exponentials, and Adam. `perf record` on `benches/peers/ours.rs` shows them.
+//!
+//! Shapes that are slow: a kernel whose side is no multiple of the stride (missing taps are multiplied as zeros), channel counts that
+//! fill no vector (16 numbers with AVX-512, 8 with AVX2), and transposed convolutions to 5–15 channels.
+//!
+//! The instruction set is chosen when the program first needs it; [`INSTRUCTIONS_VARIABLE`] names an environment variable that holds
+//! it back. There is one body for all of them, generic over [`pulp::Simd`]; the one `unsafe` block leaves out a bounds check whose
+//! bound is established two lines above it.
 
 mod activation;
 mod bernoulli;

@@ -57,8 +57,9 @@ impl Posterior {
         match self.log_var()? {
             None => mean.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.zeros_like(),
             Some(log_var) => {
-                let terms = ((log_var.exp()? + mean.sqr()?)? - log_var)?;
-                (terms.sum(D::Minus1)? - mean.dim(D::Minus1)? as f64)? * 0.5
+                // Term by term near 0 each, so that nothing cancels where a posterior is nearly the prior.
+                let terms = (((log_var.exp()? - 1.0)? - log_var)? + mean.sqr()?)?;
+                terms.sum(D::Minus1)? * 0.5
             }
         }
     }

@@ -64,7 +64,7 @@ pub enum Flow {
 pub enum TrainError {
     /// A number that is none.
     #[error(
-        "step {step}: {term} is {value}; the run's last checkpoint is from before it: lower training.learning_rate, or set training.clip"
+        "step {step}: {term} is {value}; a checkpoint that the run has saved is from before it: lower training.learning_rate, or set training.clip"
     )]
     NonFinite {
         /// The step that found it, counted from 1.

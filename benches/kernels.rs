@@ -1,0 +1,71 @@
+//! The layers' kernels one by one, forward and with gradients: `cargo bench --bench kernels`. The counters are multiply-adds
+//! (for stacks) or numbers, so that the last column is a rate to be held beside the machine's own.
+
+use candle_core::{Device, Module, Tensor, Var};
+use candle_nn::{VarBuilder, VarMap};
+use divan::{Bencher, counter::ItemsCount};
+use multi_entity_vae::layers::{Activation, Extent, LayerSpec, Places, Rule, Stack, bernoulli_log_prob, compose};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    divan::main();
+}
+
+/// Layers alone, each named as it is spelled in a configuration: input extent, images, layer, multiply-adds of one image.
+const LAYERS: [(&str, Extent, usize, LayerSpec, usize); 5] = [
+    ("dense 784→256", Extent::vector(784), 100, LayerSpec::Dense(256), 784 * 256),
+    ("3×3 s1 48→48 on 16×16", Extent::new(16, 16, 48), 32, convolution(48, 3, 1), 256 * 9 * 48 * 48),
+    ("8×8 s4 1→32 on 64×64", Extent::new(64, 64, 1), 32, convolution(32, 8, 4), 256 * 64 * 32),
+    ("up 4×4 s2 32→16 on 16×16", Extent::new(16, 16, 32), 64, upconvolution(16, 4, 2), 256 * 16 * 32 * 16),
+    ("up 4×4 s2 16→1 on 32×32", Extent::new(32, 32, 16), 64, upconvolution(1, 4, 2), 1024 * 16 * 16),
+];
+
+const fn convolution(channels: usize, kernel: usize, stride: usize) -> LayerSpec {
+    LayerSpec::Convolution { channels, kernel, stride }
+}
+
+const fn upconvolution(channels: usize, kernel: usize, stride: usize) -> LayerSpec {
+    LayerSpec::Upconvolution { channels, kernel, stride }
+}
+
+const NAMES: [usize; LAYERS.len()] = [0, 1, 2, 3, 4];
+
+fn layer(index: usize) -> (Stack, Tensor, usize) {
+    let (_, extent, images, spec, work) = LAYERS[index];
+    let variables = VarMap::new();
+    let vb = VarBuilder::from_varmap(&variables, candle_core::DType::F32, &Device::Cpu);
+    let stack = Stack::new(extent, &[(spec, Activation::Relu)], vb).expect("a layer");
+    let shape = (images, extent.height, extent.width, extent.channels);
+    (stack, Tensor::randn(0f32, 1.0, shape, &Device::Cpu).expect("images"), images * work)
+}
+
+#[divan::bench(args = NAMES)]
+fn forward(bencher: Bencher<'_, '_>, index: usize) {
+    let (stack, x, work) = layer(index);
+    let stack = stack.at_rest().expect("weights at rest");
+    bencher.counter(ItemsCount::new(work)).bench(|| stack.forward(&x));
+}
+
+#[divan::bench(args = NAMES)]
+fn forward_and_gradients(bencher: Bencher<'_, '_>, index: usize) {
+    let (stack, x, work) = layer(index);
+    let x = Var::from_tensor(&x).expect("a variable");
+    bencher.counter(ItemsCount::new(3 * work)).bench(|| stack.forward(&x)?.sum_all()?.backward());
+}
+
+#[divan::bench(args = [Rule::Union, Rule::Sum, Rule::Max])]
+fn composition(bencher: Bencher<'_, '_>, rule: Rule) {
+    let patches = Tensor::randn(0f32, 3.0, (128, 36, 36, 1), &Device::Cpu).expect("patches");
+    let corners = (0..128).map(|i| (i % 40 - 4, i * 7 % 40 - 4)).collect();
+    let places = Places { corners, patch: (36, 36), canvas: (64, 64), fill: -16.0 };
+    bencher.counter(ItemsCount::new(128 * 36 * 36usize)).bench(|| compose(&patches, rule, 4, &places));
+}
+
+#[divan::bench]
+fn bernoulli(bencher: Bencher<'_, '_>) {
+    let logits = Tensor::randn(0f32, 3.0, (32, 64, 64, 1), &Device::Cpu).expect("logits");
+    let targets = Tensor::rand(0f32, 1.0, (32, 64, 64, 1), &Device::Cpu).expect("targets");
+    bencher.counter(ItemsCount::new(32 * 64 * 64usize)).bench(|| bernoulli_log_prob(&logits, &targets));
+}
