@@ -17,7 +17,7 @@ fn main() {
 const LAYERS: [(&str, Extent, usize, LayerSpec, usize); 5] = [
     ("dense 784→256", Extent::vector(784), 100, LayerSpec::Dense(256), 784 * 256),
     ("3×3 s1 48→48 on 16×16", Extent::new(16, 16, 48), 32, convolution(48, 3, 1), 256 * 9 * 48 * 48),
-    ("12×12 s4 1→32 on 64×64", Extent::new(64, 64, 1), 32, convolution(32, 12, 4), 256 * 144 * 32),
+    ("8×8 s4 1→32 on 64×64", Extent::new(64, 64, 1), 32, convolution(32, 8, 4), 256 * 64 * 32),
     ("up 4×4 s2 32→16 on 16×16", Extent::new(16, 16, 32), 64, upconvolution(16, 4, 2), 256 * 16 * 32 * 16),
     ("up 4×4 s2 16→1 on 32×32", Extent::new(32, 32, 16), 64, upconvolution(1, 4, 2), 1024 * 16 * 16),
 ];

@@ -47,8 +47,8 @@ fn with(mut config: Config, change: impl FnOnce(&mut Config)) -> Config {
 
 /// An encoder that ends in cells of `cell`×`cell` pixels, otherwise like the default one.
 fn grid(config: &mut Config, cell: usize) {
-    let first = ConvolutionConfig::new(32, 3 * cell, cell);
-    let rest = [(48, 3, 1); 5].map(|(c, k, s)| ConvolutionConfig::new(c, k, s));
+    let first = ConvolutionConfig::new(32, 2 * cell, cell);
+    let rest = [(48, 3, 1); 4].map(|(c, k, s)| ConvolutionConfig::new(c, k, s));
     config.model.encoder = EncoderConfig::Convolutional {
         layers: [vec![first], rest.to_vec(), vec![ConvolutionConfig::new(64, 1, 1)]].concat(),
         activation: Activation::Relu,

@@ -25,7 +25,7 @@
 //!
 //! The floor of a training step is its multiply-adds at the rate of the processor's units. A layer with a weight of depth d (inputs
 //! that meet in one output) and n outputs a position costs 2·d·n FLOPs a position forward, the same again for its weight's gradient
-//! and for its input's (which the first layer does not need). For the default model that is 5.5 GFLOP for a batch of 32, nine
+//! and for its input's (which the first layer does not need). For the default model that is 4.4 GFLOP for a batch of 32, nine
 //! tenths of it in the encoder's 3×3 convolutions; for the benchmark model `mve-64` of `benches/peers` it is 10 GFLOP.
 //!
 //! What keeps a step near it:
