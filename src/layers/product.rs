@@ -13,6 +13,9 @@
 //! One result is always the sum of the same products in the same order, whatever the tile (and, but for narrow matrices, the width
 //! of a vector). Both run on the calling thread alone; parallelism belongs to the caller.
 
+// Tiles are walked by indices that the compiler unrolls; iterators over them leave the sums in memory.
+#![allow(clippy::needless_range_loop)]
+
 use super::instructions::{dispatch, lanes};
 use super::real::{Real, Simd, WithSimd};
 use rayon::prelude::*;
@@ -94,6 +97,10 @@ impl<T: Real> Windows<'_, T> {
     /// Rows · `panels`. The result comes in pieces of rows: `store(row, first column, numbers)`, every column of every row once.
     pub fn multiply(&self, panels: &Panels<T>, store: impl FnMut(usize, usize, &[T])) {
         assert_eq!(self.runs.len() * self.length, panels.depth, "inner dimensions of a product differ");
+        assert!(
+            !panels.is_narrow || self.length.is_multiple_of(lanes::<T>()),
+            "a narrow matrix was arranged for other runs"
+        );
         let tile = vec![T::zero(); ROWS * VECTORS * lanes::<T>()];
         dispatch(Multiply { windows: self, panels, store, tile });
     }
