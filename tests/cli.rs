@@ -1380,7 +1380,8 @@ fn instruction_sets_agree_and_wrong_ones_are_refused() {
     let place = Place::new();
     let losses = |set: &str| -> Vec<f64> {
         let out = format!("run-{set}");
-        let mut args = training("--steps 20 --batch 4 --set training.validate_every=20");
+        // A model that selects nothing: which of two nearly equal candidates is kept, the last bit may decide.
+        let mut args = training("--preset vae --steps 20 --batch 4 --set training.validate_every=20");
         args.extend(["--out", &out]);
         Outcome::of(place.command(args).env("MEVAE_SIMD", set)).ok();
         let lines = String::from_utf8(place.read(format!("{out}/metrics.jsonl"))).unwrap();
@@ -1394,7 +1395,7 @@ fn instruction_sets_agree_and_wrong_ones_are_refused() {
             continue; // not on this processor
         }
         for (a, b) in losses(set).into_iter().zip(&portable) {
-            assert!((a / b - 1.0).abs() < 5e-3, "{set}: {a}, portable: {b}");
+            assert!((a / b - 1.0).abs() < 1e-4, "{set}: {a}, portable: {b}");
         }
     }
     let wrong = Outcome::of(place.command(["info", "nowhere"]).env("MEVAE_SIMD", "avx1024"));
