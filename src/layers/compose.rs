@@ -51,7 +51,7 @@ pub fn compose(components: &Tensor, rule: Rule, entities: usize, places: &Places
 }
 
 /// The same of drawn components (B·K, H, W, C), on candle's operations.
-pub(super) fn reference(components: &Tensor, rule: Rule, entities: usize, nothing: f64) -> Result<Tensor> {
+fn reference(components: &Tensor, rule: Rule, entities: usize, nothing: f64) -> Result<Tensor> {
     let (m, h, w, c) = components.dims4()?;
     let components = components.reshape((m / entities, entities, h, w, c))?;
     match rule {

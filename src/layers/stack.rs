@@ -4,7 +4,7 @@ use super::activation::Activation;
 use super::compose::{self, Composition, Rule};
 use super::linear::{Linear, Prepared};
 use super::op::{Kernel, apply2, is_ours};
-use super::place::{Places, place};
+use super::place::Places;
 use super::product::Windows;
 use super::real::{Real, vectorise};
 use super::scratch::Scratch;
@@ -150,13 +150,8 @@ impl Stack {
             return compose::compose(&self.forward(x)?, rule, entities, places);
         }
         let Extent { height, width, channels } = self.output;
-        let composition = Composition::new((x.dim(0)?, height, width, channels), rule, entities, places)?;
+        let composition = Composition::new((self.images(x)?, height, width, channels), rule, entities, places)?;
         if composition.is_identity() { self.forward(x) } else { self.run(x, Some(composition)) }
-    }
-
-    /// [`forward_composed`](Self::forward_composed) on candle's own operations.
-    pub fn reference_composed(&self, x: &Tensor, rule: Rule, entities: usize, places: &Places) -> Result<Tensor> {
-        compose::reference(&place(&self.reference(x)?, places)?, rule, entities, places.fill)
     }
 
     /// The same layers with the weights that they have now, which no training changes any more: nothing but the layers themselves is
@@ -173,6 +168,15 @@ impl Stack {
         Ok(Self { at_rest: Some(Arc::new(AtRest { parameters, weights })), ..self.clone() })
     }
 
+    /// Images in a batch; an error if they are not of this stack's input.
+    fn images(&self, x: &Tensor) -> Result<usize> {
+        let images = x.dim(0)?;
+        if x.elem_count() != images * self.input.len() {
+            bail!("a stack of layers over {} was given a tensor of shape {:?}", self.input, x.shape());
+        }
+        Ok(images)
+    }
+
     fn run(&self, x: &Tensor, composition: Option<Composition>) -> Result<Tensor> {
         let at_rest = self.at_rest.clone();
         let parameters =
@@ -187,10 +191,7 @@ impl Module for Stack {
     /// (B, …) → (B, H, W, C) of [`Stack::output`]. On the CPU in `f32` or `f64` through this crate's kernels, elsewhere through
     /// candle's operations.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let batch = x.dim(0)?;
-        if x.elem_count() != batch * self.input.len() {
-            bail!("a stack of layers over {} was given a tensor of shape {:?}", self.input, x.shape());
-        }
+        let batch = self.images(x)?;
         if self.layers.is_empty() {
             return x.reshape((batch, self.output.height, self.output.width, self.output.channels));
         }
