@@ -33,11 +33,6 @@ const STEPS_BEFORE: u64 = 200;
 const BATCHES: u64 = 20;
 
 fn main() -> Result<(), Error> {
-    const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(CANDLE_THREADS).is_none() {
-        // SAFETY: as in the program itself, this is the first thing that happens: there is one thread.
-        unsafe { std::env::set_var(CANDLE_THREADS, "1") };
-    }
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["write", case, folder] => write(case, Path::new(folder)),
