@@ -100,6 +100,9 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
             validate_every: 550,
             validation_scenes: 1000,
             evaluation_scenes: 10_000,
+            log_every: log_every(),
+            keep_last: keep_last(),
+            on_nonfinite: OnNonfinite::Stop,
         },
     }
 }
@@ -143,6 +146,9 @@ fn multi_entity() -> Config {
             validate_every: 500,
             validation_scenes: 256,
             evaluation_scenes: 2_000,
+            log_every: log_every(),
+            keep_last: keep_last(),
+            on_nonfinite: OnNonfinite::Stop,
         },
     }
 }
