@@ -31,12 +31,13 @@ impl Gradients {
     }
 }
 
-/// The chain of all layers' parameters: its last link, and where to leave their gradients.
+/// The chain of all layers' parameters: its last link, and where to leave their gradients. Parameters that want none need no chain.
 pub(super) fn chain(layers: &[Layer]) -> Result<(Tensor, Gradients)> {
     let gradients = Gradients::default();
     let Some(first) = layers.first() else { bail!("a stack without layers has no parameters") };
     let mut link = Tensor::zeros(1, first.weight.dtype(), first.weight.device())?;
-    for (layer, parameters) in layers.iter().enumerate() {
+    let wanted = layers.iter().any(|layer| layer.weight.track_op() || layer.bias.track_op());
+    for (layer, parameters) in layers.iter().enumerate().filter(|_| wanted) {
         let op = Link { layer, gradients: gradients.clone() };
         link = link.apply_op3(&parameters.weight, &parameters.bias, op)?;
     }

@@ -434,16 +434,22 @@ mod tests {
             let at = |i: usize, l: usize| data[starts[i] + runs[l / length] + l % length];
 
             let b = numbers(depth * n, 2);
-            let panels = Panels::pack(depth, n, runs.len(), |l| {
+            let packed = Panels::pack(depth, n, runs.len(), |l| {
                 let row = &b[l * n..];
                 move |c: usize| row[c]
             });
-            let mut out = vec![f32::NAN; m * n];
-            windows
-                .multiply(&panels, |row, first, values| out[row * n + first..][..values.len()].copy_from_slice(values));
-            for (i, row) in out.chunks_exact(n).enumerate() {
-                for (c, value) in row.iter().enumerate() {
-                    assert_eq!(*value, (0..depth).map(|l| at(i, l) * b[l * n + c]).sum::<f32>(), "{m}×{n}×{depth}");
+            let turned: Vec<f32> = (0..n * depth).map(|i| b[i % depth * n + i / depth]).collect();
+            // A transpose is arranged for one run.
+            let transposed = (runs.len() == 1).then(|| Panels::transposed(&turned, depth));
+            for panels in [packed, Panels::rows(&b, n, runs.len())].into_iter().chain(transposed) {
+                let mut out = vec![f32::NAN; m * n];
+                windows.multiply(&panels, |row, first, values| {
+                    out[row * n + first..][..values.len()].copy_from_slice(values);
+                });
+                for (i, row) in out.chunks_exact(n).enumerate() {
+                    for (c, value) in row.iter().enumerate() {
+                        assert_eq!(*value, (0..depth).map(|l| at(i, l) * b[l * n + c]).sum::<f32>(), "{m}×{n}×{depth}");
+                    }
                 }
             }
 
