@@ -9,7 +9,7 @@ mod schedule;
 pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
-use crate::config::{Config, Latent, OnNonfinite};
+use crate::config::{Config, Latent, OnNonfinite, TrainingConfig};
 use crate::layers::Extent;
 use crate::model::{Inference, Loss, Model, Selection, Variables, Weights};
 use crate::random;
@@ -55,6 +55,8 @@ pub struct StepReport {
     pub reconstruction_nats: f64,
     /// Σ_k KL_k, unweighted.
     pub kl_nats: f64,
+    /// The idle candidates' KL, as it entered the loss.
+    pub idle_nats: f64,
     /// The location charge.
     pub charge_nats: f64,
     /// Norm of the gradient before clipping; NaN where the loss was not finite.
@@ -142,13 +144,14 @@ impl Trainer {
 
     fn step_here(&mut self, images: &Tensor) -> Result<StepReport, TrainError> {
         let (loss, weights) = self.loss(images)?;
-        let [total, reconstruction_nats, kl_nats, charge_nats] = loss.values()?;
+        let [total, reconstruction_nats, kl_nats, idle_nats, charge_nats] = loss.values()?;
         let learning_rate = self.now(&self.config.training.learning_rate);
         let mut report = StepReport {
             step: self.steps.done + 1,
             loss: total,
             reconstruction_nats,
             kl_nats,
+            idle_nats,
             charge_nats,
             gradient_norm: f64::NAN,
             learning_rate,
@@ -183,6 +186,7 @@ impl Trainer {
         let terms = [
             ("the reconstruction", report.reconstruction_nats),
             ("the KL", report.kl_nats),
+            ("the idle candidates' KL", report.idle_nats),
             ("the location charge", report.charge_nats),
             ("the loss", report.loss),
         ];
@@ -220,7 +224,8 @@ impl Trainer {
             Latent::Point { .. } => 0.0,
             Latent::Gaussian { beta, .. } => self.now(beta),
         };
-        let weights = Weights { beta, location_charge: self.now(&self.config.training.location_charge) };
+        let TrainingConfig { location_charge, idle_beta, .. } = &self.config.training;
+        let weights = Weights { beta, idle_beta: self.now(idle_beta), location_charge: self.now(location_charge) };
         Ok((weights.loss(&inference, images)?, weights))
     }
 
