@@ -8,9 +8,11 @@ mod generate;
 mod info;
 mod interrupt;
 mod pictures;
+mod plot;
 mod progress;
 mod scenes;
 mod session;
+mod study;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -35,10 +37,14 @@ enum Command {
     Decompose(decompose::Args),
     /// Draw new scenes or images from a trained run
     Generate(generate::Args),
+    /// Draw a picture of a trained run
+    Plot(plot::Args),
     /// Say what a run is, or (without one) what this program is
     Info(info::Args),
     /// Write scenes with their ground truth as a NumPy archive
     Scenes(scenes::Args),
+    /// Walk from the autoencoder to the β-VAE: train, measure, draw and tell it on one page
+    Study(study::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -70,8 +76,10 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Decompose(args) => decompose::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Plot(args) => plot::run(args),
         Command::Info(args) => info::run(args),
         Command::Scenes(args) => scenes::run(args),
+        Command::Study(args) => study::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match done {

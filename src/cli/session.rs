@@ -1,11 +1,14 @@
 //! One sitting of training: what observes the loop. Shows progress, validates, logs, saves, and says when to stop.
 
 use super::common::final_selection;
-use super::progress::Progress as Bar;
+use super::progress::{Progress as Bar, Talk};
 use super::{evaluate, interrupt};
 use candle_core::Device;
+use multi_entity_vae::config::Config;
 use multi_entity_vae::evaluate::{Report, log_choose};
+use multi_entity_vae::files::FileError;
 use multi_entity_vae::layers::Instructions;
+use multi_entity_vae::model::Model;
 use multi_entity_vae::picture::curves::CurvePoint;
 use multi_entity_vae::run::{Checkpoint, Progress, RunFolder, ScenesOf};
 use multi_entity_vae::scene::Throughput;
@@ -34,7 +37,7 @@ pub struct Session<'a> {
     shown: Shown,
     /// log C(N, K), what the location costs: part of every −ELBO of a model that places its entities.
     location_nats: f64,
-    quiet: bool,
+    talk: Talk,
 }
 
 /// What the bar says between validations: running means, so that it does not flicker.
@@ -70,7 +73,7 @@ impl<'a> Session<'a> {
         resumed: Option<Progress>,
         validation: &'a ScenesOf,
         seconds_allowed: Option<f64>,
-        quiet: bool,
+        talk: Talk,
     ) -> anyhow::Result<Self> {
         let (metrics, events, before) = match resumed {
             None => {
@@ -83,7 +86,7 @@ impl<'a> Session<'a> {
             ),
         };
         Ok(Self {
-            bar: Bar::new(trainer.config().training.steps, trainer.steps(), quiet),
+            bar: Bar::new(trainer.config().training.steps, trainer.steps(), talk),
             folder,
             interrupted: false,
             validation,
@@ -95,14 +98,14 @@ impl<'a> Session<'a> {
             seconds_allowed,
             best: before.best,
             shown: Shown::default(),
-            location_nats: location_nats(trainer),
-            quiet,
+            location_nats: location_nats(trainer.model(), trainer.config()),
+            talk,
         })
     }
 
     /// What is about to be trained on what.
     pub fn announce(&self, trainer: &Trainer, device: &Device) {
-        if self.quiet {
+        if self.talk != Talk::All {
             return;
         }
         let config = trainer.config();
@@ -264,7 +267,7 @@ impl<'a> Session<'a> {
         self.bar.finish();
         self.metrics.flush()?;
         self.events.flush()?;
-        if !self.quiet && trainer.steps() > self.first_step {
+        if self.talk == Talk::All && trainer.steps() > self.first_step {
             let training = self.images_per_second(trainer.steps(), trainer.config().training.batch);
             let scenes = synthesis.scenes_per_core_second();
             self.bar.line(&format!(
@@ -275,31 +278,36 @@ impl<'a> Session<'a> {
         }
         Ok(())
     }
+}
 
-    /// The curves of the whole run, read back from its metrics: (training, validation).
-    pub fn curves(&self) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
-        let (mut training, mut validation) = (Vec::new(), Vec::new());
-        for line in std::fs::read_to_string(self.folder.metrics())?.lines() {
-            let row: serde_json::Value = serde_json::from_str(line)?;
-            let number = |key: &str| row[key].as_f64();
-            let (Some(step), Some(reconstruction), Some(kl)) =
-                (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
-            else {
-                continue;
-            };
-            let negative_elbo = reconstruction + kl + self.location_nats;
-            let point =
-                CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
-            if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
-        }
-        Ok((training, validation))
+/// The curves of a whole run, read back from its metrics: (training, validation).
+pub fn curves_of(
+    folder: &RunFolder,
+    model: &Model,
+    config: &Config,
+) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
+    let location_nats = location_nats(model, config);
+    let (mut training, mut validation) = (Vec::new(), Vec::new());
+    let path = folder.metrics();
+    for line in std::fs::read_to_string(&path).map_err(FileError::refused("read", &path))?.lines() {
+        let row: serde_json::Value = serde_json::from_str(line)?;
+        let number = |key: &str| row[key].as_f64();
+        let (Some(step), Some(reconstruction), Some(kl)) =
+            (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
+        else {
+            continue;
+        };
+        let negative_elbo = reconstruction + kl + location_nats;
+        let point = CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
+        if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
     }
+    Ok((training, validation))
 }
 
 /// What saying where the entities are costs, in nats.
-fn location_nats(trainer: &Trainer) -> f64 {
-    let (rows, columns) = trainer.model().grid();
-    if trainer.model().is_placed() { log_choose(rows * columns, trainer.config().model.entities) } else { 0.0 }
+fn location_nats(model: &Model, config: &Config) -> f64 {
+    let (rows, columns) = model.grid();
+    if model.is_placed() { log_choose(rows * columns, config.model.entities) } else { 0.0 }
 }
 
 /// What computes: "2 CPU threads (avx512)".

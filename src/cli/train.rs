@@ -1,6 +1,7 @@
 //! `mevae train`: resolve → open → train → evaluate → draw → say where to look.
 
 use super::common::{self, DeviceChoice, final_selection};
+use super::progress::Talk;
 use super::session::Session;
 use super::{Stopped, evaluate, interrupt, pictures, usage};
 use anyhow::Context;
@@ -84,41 +85,68 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.print_config {
         return common::print_all(config.to_toml().as_bytes());
     }
-    let device = args.device.open()?;
+    let sitting = Sitting {
+        device: args.device.open()?,
+        seconds: args.seconds,
+        talk: if args.quiet { Talk::Nothing } else { Talk::All },
+        resume: None,
+    };
+    carry_out(&sitting, &config, resumed, || new_folder(&args, &config))
+}
+
+/// How a training is carried out.
+pub struct Sitting {
+    pub device: Device,
+    /// Stop after so many.
+    pub seconds: Option<f64>,
+    pub talk: Talk,
+    /// What goes on with it after an interruption, if not `mevae train --resume`.
+    pub resume: Option<String>,
+}
+
+/// Trains, or goes on training from a checkpoint, evaluates and draws: all that becomes of a run.
+///
+/// `new_folder` comes last of all preparations: what is refused before it leaves nothing behind.
+pub fn carry_out(
+    sitting: &Sitting,
+    config: &Config,
+    resumed: Option<(RunFolder, Checkpoint)>,
+    new_folder: impl FnOnce() -> anyhow::Result<RunFolder>,
+) -> anyhow::Result<()> {
+    let Sitting { device, seconds, talk, .. } = sitting;
     let digits = open_digits(&config.data.digits)?;
     let scenes = ScenesOf::open(&config.data, digits.clone(), Split::Train, config.training.seed)?;
     let validation = ScenesOf::open(&config.data, digits.clone(), Split::Validation, config.training.seed)?;
     config.validate(scenes.image()).map_err(usage)?;
 
-    let mut trainer = Trainer::new(config.clone(), scenes.image(), &device)?;
+    let mut trainer = Trainer::new(config.clone(), scenes.image(), device)?;
     if let Some((_, checkpoint)) = &resumed {
         trainer.restore(&checkpoint.weights, &checkpoint.optimiser, checkpoint.progress.step)?;
     }
     let (source, training) = (Arc::clone(&scenes.source), &config.training);
     let batches = Batches::new(source, training.batch, training.seed, trainer.steps(), config.data.fresh, 1)?;
-    // The folder last: what was refused so far leaves nothing behind.
     let folder = match &resumed {
         Some((folder, _)) => folder.clone(),
-        None => new_folder(&args, &config)?,
+        None => new_folder()?,
     };
     interrupt::listen()?;
-    let mut session =
-        Session::new(folder, &trainer, resumed.map(|(_, c)| c.progress), &validation, args.seconds, args.quiet)?;
-    session.announce(&trainer, &device);
-    optimise(&mut trainer, &mut session, batches, &scenes, &device)?;
+    let mut session = Session::new(folder, &trainer, resumed.map(|(_, c)| c.progress), &validation, *seconds, *talk)?;
+    session.announce(&trainer, device);
+    optimise(&mut trainer, &mut session, batches, &scenes, device)?;
     let done = match session.interrupted {
         true => Err(Stopped.into()),
-        false => conclude(&session, &config, digits, &device, args.quiet),
+        false => conclude(&session, config, digits, device, *talk),
     };
     if done.as_ref().is_err_and(|e| e.is::<Stopped>()) {
-        let resume =
-            format!("mevae train --resume {}", common::shell_word(&session.folder.path().display().to_string()));
+        let run = common::shell_word(&session.folder.path().display().to_string());
+        let resume = sitting.resume.clone().unwrap_or_else(|| format!("mevae train --resume {run}"));
         eprintln!("stopped at step {} and saved; continue with: {resume}", trainer.steps());
     }
     done
 }
 
-fn resume(path: &Path) -> anyhow::Result<(RunFolder, Checkpoint)> {
+/// A run to go on with.
+pub fn resume(path: &Path) -> anyhow::Result<(RunFolder, Checkpoint)> {
     let folder = RunFolder::open(path)?;
     if !folder.last().exists() {
         return Err(FolderError::NoCheckpoint(path.into())).context("cannot resume");
@@ -157,6 +185,11 @@ fn new_folder(args: &Args, config: &Config) -> anyhow::Result<RunFolder> {
             RunFolder::numbered(&format!("{}-{scenes}", args.preset))?
         }
     };
+    begin(folder, config)
+}
+
+/// Writes down what a run is.
+pub fn begin(folder: RunFolder, config: &Config) -> anyhow::Result<RunFolder> {
     write_bytes_atomic(&folder.config(), config.to_toml().as_bytes())?;
     Ok(folder)
 }
@@ -186,7 +219,7 @@ fn conclude(
     config: &Config,
     digits: Arc<multi_entity_vae::scene::DigitSet>,
     device: &Device,
-    quiet: bool,
+    talk: Talk,
 ) -> anyhow::Result<()> {
     let checkpoint = Checkpoint::load(&session.folder.checkpoint()?)?;
     let run = LoadedRun::from_checkpoint(&checkpoint, device)?;
@@ -207,7 +240,7 @@ fn conclude(
     })?;
     common::write_json(&session.folder.file("evaluation.json"), &report)?;
     let drawn = pictures::draw_all(session, &run, &scenes, selection, device)?;
-    if quiet {
+    if talk != Talk::All {
         return Ok(());
     }
     // A file of scenes has no splits: it was trained on.
