@@ -54,8 +54,10 @@ impl Plan {
             )?,
             autoencoder(
                 "convolutional",
-                "convolutional autoencoder with a code of 32",
+                "convolutional autoencoder with a linear code of 32",
                 &[
+                    // Behind fresh convolutions the code's ReLUs die, and all that is left to draw is the mean digit.
+                    "model.latent.activation=identity",
                     "model.encoder.kind=convolutional",
                     "model.encoder.posteriors=whole",
                     "model.encoder.layers=[{channels=16, kernel=4, stride=2}, {channels=32, kernel=4, stride=2}]",

@@ -182,8 +182,8 @@ fn plane(study: &Study<'_>) -> Vec<Block> {
             change(first.kl_nats, last.kl_nats),
             change(first.reconstruction_nats, last.reconstruction_nats),
             first.neighbour_by_chance.map_or(String::new(), |chance| format!(
-                " Classes were never shown; yet the nearest neighbour in the plane is of the same class far from as rarely, or \
-                 as often, as chance has it: the table says how often, chance would be {}.",
+                " No class was ever shown in training; the last column says how often a test digit's nearest neighbour in the \
+                 plane is of its own class all the same. By chance it would be {}.",
                 percent(chance)
             )),
         )));
