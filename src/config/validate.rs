@@ -23,6 +23,7 @@ impl Config {
         check("training.clip", t.clip.is_finite() && t.clip >= 0.0, "must be 0 (off) or a positive number")?;
         non_negative("training.learning_rate", &t.learning_rate)?;
         non_negative("training.location_charge", &t.location_charge)?;
+        non_negative("training.idle_beta", &t.idle_beta)?;
         self.model.validate(image)?;
         self.check_size(image)
     }
