@@ -71,7 +71,7 @@ impl Plan {
         let vae = |name: String, title: String, epochs, own: &[String]| planned(&name, title, Preset::Vae, epochs, own);
         let plane = |beta: &f64| {
             let title = format!("784-256-2-256-784, β = {beta}");
-            vae(format!("plane-beta{beta}"), title, 15, &[format!("model.latent.beta={beta}")])
+            vae(format!("plane-beta{beta}"), title, 12, &[format!("model.latent.beta={beta}")])
         };
         let d = SWEEP_DIMENSIONS;
         let own = ["model.latent.kind=point".to_string(), format!("model.latent.dimensions={d}")];
