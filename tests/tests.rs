@@ -3,6 +3,7 @@
 mod architecture;
 mod cli;
 mod clustering;
+mod durability;
 mod gradients;
 mod layers;
 mod model;

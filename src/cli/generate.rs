@@ -47,7 +47,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Err(usage("--out must be a .png file"));
     }
     let device = args.device.open()?;
-    let (_, run) = common::load_run(&args.run, &device)?;
+    let run = common::load_run(&args.run, &device)?;
     let (sheet, source) = draw(&run, args.count as usize, args.seed, &device, Density::Single)?;
     save_png(&sheet, &args.out)?;
     common::say(format!("{} images → {}: {source}", args.count, args.out.display()))?;

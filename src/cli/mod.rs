@@ -8,8 +8,10 @@ mod generate;
 mod info;
 mod interrupt;
 mod pictures;
+mod plan;
 mod plot;
 mod progress;
+mod reproduce;
 mod scenes;
 mod session;
 mod study;
@@ -41,6 +43,8 @@ enum Command {
     Plot(plot::Args),
     /// Say what a run is, or (without one) what this program is
     Info(info::Args),
+    /// Train a finished run again from its configuration and compare
+    Reproduce(reproduce::Args),
     /// Write scenes with their ground truth as a NumPy archive
     Scenes(scenes::Args),
     /// Walk from the autoencoder to the β-VAE: train, measure, draw and tell it on one page
@@ -54,7 +58,7 @@ enum Command {
 #[error("{0}")]
 struct Usage(String);
 
-/// Ended by the user's Ctrl-C (or a SIGTERM), in good order.
+/// Ended from outside, as by Ctrl-C, in good order.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
 struct Stopped;
@@ -68,7 +72,7 @@ pub fn main() -> ExitCode {
     // clap prints its own errors and help, and exits with 2 and 0.
     let command = Cli::parse().command;
     if let Err(error) = Instructions::in_use() {
-        eprintln!("error: {error}");
+        common::tell(&format!("error: {error}"));
         return ExitCode::from(2);
     }
     let done = match command {
@@ -78,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Generate(args) => generate::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => info::run(args),
+        Command::Reproduce(args) => reproduce::run(args),
         Command::Scenes(args) => scenes::run(args),
         Command::Study(args) => study::run(args),
         Command::Completions(args) => completions::run(args),
@@ -86,11 +91,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => ExitCode::from(130),
         Err(error) if error.is::<Usage>() => {
-            eprintln!("error: {error}\n\nFor more information, try 'mevae --help'.");
+            common::tell(&format!("error: {error}\n\nFor more information, try 'mevae --help'."));
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            common::tell(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -11,7 +11,7 @@ use image::RgbImage;
 use multi_entity_vae::picture::{Density, Drawing, gif, png};
 use multi_entity_vae::run::{LoadedRun, RunFolder};
 use multi_entity_vae::scene::Split;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use encoded::kl;
@@ -134,9 +134,14 @@ enum Picture {
 pub fn run(args: Args) -> anyhow::Result<()> {
     check(&args)?;
     let device = args.device.open()?;
-    let (folder, run) = common::load_run(&args.run, &device)?;
+    let run = common::load_run(&args.run, &device)?;
+    // Of a checkpoint that is named, the run that it belongs to.
+    let folder = match common::is_checkpoint(&args.run) {
+        true => args.run.ancestors().nth(2).unwrap_or(Path::new("")),
+        false => args.run.as_path(),
+    };
     let density = if args.scale == 2 { Density::Double } else { Density::Single };
-    let picture = draw(&args, &folder, &run, &device, density)?;
+    let picture = draw(&args, folder, &run, &device, density)?;
     let format = match (&args.out, &picture) {
         (Some(out), _) => extension(out),
         (None, Picture::Svg(_)) => "svg".into(),
@@ -160,7 +165,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for (format, bytes) in files {
         let places = match &args.out {
             Some(out) => vec![out.with_extension(format)],
-            None => place::candidates(folder.path(), &format!("{}.{format}", args.kind.name())),
+            None => place::candidates(folder, &format!("{}.{format}", args.kind.name())),
         };
         common::say(place::write_first(&places, &bytes)?.display().to_string())?;
     }
@@ -188,13 +193,13 @@ fn check(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn extension(path: &std::path::Path) -> String {
+fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
 fn draw(
     args: &Args,
-    folder: &RunFolder,
+    folder: &Path,
     run: &LoadedRun,
     device: &candle_core::Device,
     density: Density,
@@ -203,7 +208,7 @@ fn draw(
     let count = |default: usize| args.count.map_or(default, |count| count as usize);
     match args.kind {
         Kind::Curves => {
-            let (training, validation) = session::curves_of(folder, &run.model, &run.config)?;
+            let (training, validation) = session::curves_of(&RunFolder::open(folder)?, &run.model, &run.config)?;
             let title = format!("Training · {}", pictures::describe(run));
             return Ok(Picture::Svg(multi_entity_vae::picture::curves::curves(&title, &training, &validation)));
         }

@@ -7,9 +7,12 @@ mod plan;
 mod story;
 
 use super::common::{self, DeviceChoice};
+use super::plan::Plan as Training;
 use super::progress::Talk;
-use super::train::{self, Sitting};
+use super::session::{Limits, Place};
+use super::train::Resumed;
 use super::{Stopped, interrupt, usage};
+use candle_core::Device;
 use measure::Measured;
 use multi_entity_vae::files::{FileError, write_bytes_atomic};
 use multi_entity_vae::run::{Checkpoint, RunFolder};
@@ -57,17 +60,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     common::use_threads(args.threads)?;
     let options = Options { full: args.full, seed: args.seed, settings: args.settings.clone() };
     let plan = Plan::new(&options).map_err(usage)?;
+    let talk = if args.quiet { Talk::Nothing } else { Talk::Bar };
     let sitting = Sitting {
         device: args.device.open()?,
-        seconds: None,
-        talk: if args.quiet { Talk::Nothing } else { Talk::Bar },
-        resume: Some(command(&args.out, &options)),
+        limits: Limits { seconds: None, talk, told_elsewhere: true },
+        command: command(&args.out, &options),
     };
     enter(&args.out, &options)?;
     interrupt::listen()?;
     let tell = |line: String| {
         if !args.quiet {
-            eprintln!("{line}");
+            common::tell(&line);
         }
     };
     let mut measured = Vec::new();
@@ -75,11 +78,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for (number, model) in (1..).zip(&models) {
         let steps = model.config.training.steps;
         tell(format!("[{number}/{}] {}: {}, {steps} steps", models.len(), model.name, model.title));
+        go_on(&sitting)?;
         let folder = carry_out(&args.out, model, &sitting)?;
         let one = Measured::of(model, &folder, &sitting.device)?;
         tell(format!("        {}", one.in_words()));
         measured.push(one);
-        go_on(&sitting)?;
     }
     let study = story::Study { options: &options, command: command(&args.out, &options), plan: &plan, measured };
     tell("drawing".into());
@@ -99,38 +102,49 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
+/// How a study is carried out.
+struct Sitting {
+    device: Device,
+    limits: Limits,
+    /// What goes on with it after an interruption.
+    command: String,
+}
+
 /// Trains a model, or what is left of its training; a run that is done is left as it is.
 fn carry_out(out: &Path, model: &Planned, sitting: &Sitting) -> anyhow::Result<RunFolder> {
     let path = out.join("runs").join(&model.name);
-    if !path.join("config.toml").exists() {
-        train::carry_out(sitting, &model.config, None, || begin(&path, model, false))?;
-        return Ok(RunFolder::open(&path)?);
-    }
-    let folder = RunFolder::open(&path)?;
-    let text = std::fs::read_to_string(folder.config()).map_err(FileError::refused("read", &folder.config()))?;
-    if text != model.config.to_toml() {
-        anyhow::bail!(
-            "{} holds a run with another configuration than the study's {}; choose another --out",
-            path.display(),
-            model.name
-        );
-    }
-    if !folder.last().exists() {
-        train::carry_out(sitting, &model.config, None, || begin(&path, model, true))?;
-    } else if !is_done(&folder, model)? {
-        train::carry_out(sitting, &model.config, Some(train::resume(&path)?), || Ok(folder.clone()))?;
-    }
-    Ok(folder)
+    let resumed = match RunFolder::open(&path) {
+        Ok(folder) if is_done(&folder, model)? => return Ok(folder),
+        Ok(_) => Some(Resumed::open(&path)?),
+        Err(_) => None,
+    };
+    let checkpoint = resumed.as_ref().and_then(|resumed| resumed.checkpoint.as_ref());
+    let training = Training::open(model.config.clone(), checkpoint, sitting.device.clone())?;
+    let place = match resumed {
+        Some(resumed) => resumed.place(&model.config)?,
+        None => {
+            let (folder, lock) = RunFolder::create(&path, false, &model.config)?;
+            Place { folder, lock, from: None }
+        }
+    };
+    training.carry_out(place, sitting.limits).map_err(|error| match error.is::<Stopped>() {
+        true => stopped(sitting),
+        false => error,
+    })?;
+    Ok(RunFolder::open(&path)?)
 }
 
-fn begin(path: &Path, model: &Planned, overwrite: bool) -> anyhow::Result<RunFolder> {
-    train::begin(RunFolder::create(path, overwrite)?, &model.config)
-}
-
-/// Whether a run was trained to its end and evaluated.
+/// Whether a run was trained to its end and evaluated. One of another configuration is none of the study's.
 fn is_done(folder: &RunFolder, model: &Planned) -> anyhow::Result<bool> {
-    let trained = Checkpoint::load(&folder.last())?.progress.step >= model.config.training.steps;
-    Ok(trained && folder.file("evaluation.json").exists() && folder.file("curves.svg").exists())
+    let path = folder.config();
+    let text = std::fs::read_to_string(&path).map_err(FileError::refused("read", &path))?;
+    if text != model.config.to_toml() {
+        let (path, name) = (folder.path().display(), &model.name);
+        anyhow::bail!("{path} holds a run with another configuration than the study's {name}; choose another --out");
+    }
+    let written =
+        folder.last().exists() && folder.file("evaluation.json").exists() && folder.file("curves.svg").exists();
+    Ok(written && Checkpoint::load(&folder.last())?.progress.step >= model.config.training.steps)
 }
 
 /// Makes the study's folder, or finds that it is one that can be gone on with.
@@ -169,9 +183,11 @@ fn command(out: &Path, options: &Options) -> String {
 
 /// Stops between two pieces of work if that is wanted.
 fn go_on(sitting: &Sitting) -> anyhow::Result<()> {
-    if !interrupt::requested() {
-        return Ok(());
-    }
-    eprintln!("stopped; continue with: {}", sitting.resume.as_deref().unwrap_or_default());
-    Err(Stopped.into())
+    if interrupt::requested() { Err(stopped(sitting)) } else { Ok(()) }
+}
+
+/// Says how to go on after an interruption.
+fn stopped(sitting: &Sitting) -> anyhow::Error {
+    common::tell(&format!("stopped and saved; continue with: {}", sitting.command));
+    Stopped.into()
 }

@@ -79,6 +79,46 @@ pub struct TrainingConfig {
     pub validation_scenes: u64,
     /// Scenes in the evaluation at the end of training.
     pub evaluation_scenes: u64,
+    /// Steps from one logged step to the next.
+    #[serde(default = "log_every")]
+    pub log_every: u64,
+    /// Checkpoints kept from before the last one; the last and the best are always there.
+    #[serde(default = "keep_last")]
+    pub keep_last: usize,
+    /// What becomes of a step whose loss or gradient is not finite.
+    #[serde(default)]
+    pub on_nonfinite: OnNonfinite,
+}
+
+/// Values of every preset, and of configurations that were saved before there was a choice.
+fn log_every() -> u64 {
+    10
+}
+
+fn keep_last() -> usize {
+    2
+}
+
+/// What becomes of a step whose loss or gradient is not finite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNonfinite {
+    /// Training ends there.
+    #[default]
+    Stop,
+    /// The update is left out and counted.
+    Skip,
+}
+
+impl std::str::FromStr for OnNonfinite {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "stop" => Ok(Self::Stop),
+            "skip" => Ok(Self::Skip),
+            _ => Err("expected stop or skip".into()),
+        }
+    }
 }
 
 impl From<ConvolutionConfig> for LayerSpec {

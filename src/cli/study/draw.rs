@@ -1,10 +1,10 @@
 //! The pictures of a study.
 
+use super::Sitting;
 use super::measure::with_test_digits;
 use super::plan::Planned;
 use super::story::Study;
 use crate::cli::plot::{self, Subject};
-use crate::cli::train::Sitting;
 use crate::cli::{common, generate, pictures};
 use image::RgbImage;
 use multi_entity_vae::files::write_bytes_atomic;
@@ -58,7 +58,7 @@ impl Easel<'_> {
     /// Looks at the test digits with a model of the study.
     fn look<T>(&self, model: &Planned, look: impl FnOnce(&Subject<'_>) -> anyhow::Result<T>) -> anyhow::Result<T> {
         super::go_on(self.sitting)?;
-        let (_, run) = common::load_run(&self.out.join("runs").join(&model.name), &self.sitting.device)?;
+        let run = common::load_run(&self.out.join("runs").join(&model.name), &self.sitting.device)?;
         with_test_digits(&run, &self.sitting.device, look)
     }
 

@@ -55,7 +55,7 @@ impl Measured {
         let path = folder.file("evaluation.json");
         let text = std::fs::read_to_string(&path).map_err(FileError::refused("read", &path))?;
         let report: Report = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
-        let (_, run) = common::load_run(folder.path(), device)?;
+        let run = common::load_run(folder.path(), device)?;
         let (batch, d) = (run.config.training.batch, run.config.model.latent.dimensions());
         let (encoded, train_scenes) = with_test_digits(&run, device, |subject| {
             let train = common::scenes_for(&run, None, Split::Train, run.config.training.seed)?;
