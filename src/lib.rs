@@ -167,7 +167,8 @@
 //! # }
 //! ```
 //!
-//! `examples/decompose.rs` goes on to draw the sheet, `examples/one_model.rs` trains the four names on the same digits.
+//! `examples/decompose.rs` goes on to draw the sheet, `examples/one_model.rs` trains the four names on the same digits,
+//! `examples/thesis.rs` draws the decoded plane and the scatter plot of two β.
 //!
 //! # Reading order
 //!
@@ -175,7 +176,8 @@
 //! 2. [`model`]: the figure; then encoder, posterior, selector, decoder, compositor, likelihood and objective, a short file each.
 //! 3. [`train`]: the loop on one screen, schedules, Adam.
 //! 4. [`scene`]: recipes of scenes, the batches made from them, and NumPy archives.
-//! 5. [`evaluate`]: presence, count, segmentation and the report; [`generate`]: what new scenes are sampled from.
+//! 5. [`evaluate`]: presence, count, segmentation and the report; [`generate`]: what new scenes are sampled from, and
+//!    chosen latents.
 //! 6. [`layers`]: the kernels that training spends its time in.
 //! 7. [`run`]: run folders and checkpoints; [`picture`]: sheets and curves; [`files`] and [`random`]: whole files, named streams.
 //!

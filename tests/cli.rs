@@ -1,5 +1,7 @@
 //! Every command through the real program, tiny: what it writes and says, and how it refuses.
 
+mod plots;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
@@ -276,7 +278,7 @@ fn help_is_as_recorded() {
 #[test]
 fn every_command_has_help_and_no_command_is_wrong_use() {
     let place = Place::new();
-    for command in ["train", "evaluate", "decompose", "generate", "info", "scenes", "completions"] {
+    for command in ["train", "evaluate", "decompose", "generate", "plot", "info", "scenes", "study", "completions"] {
         let help = place.mevae(&format!("{command} --help")).ok();
         assert!(help.out.contains(&format!("Usage: mevae {command}")), "{}", help.out);
     }

@@ -73,7 +73,7 @@ pub fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
 
 /// A path as it must be typed into a shell.
 pub fn shell_word(path: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=,".contains(c);
     if path.chars().all(plain) { path.into() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 

@@ -9,10 +9,12 @@ mod info;
 mod interrupt;
 mod pictures;
 mod plan;
+mod plot;
 mod progress;
 mod reproduce;
 mod scenes;
 mod session;
+mod study;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -37,12 +39,16 @@ enum Command {
     Decompose(decompose::Args),
     /// Draw new scenes or images from a trained run
     Generate(generate::Args),
+    /// Draw a picture of a trained run
+    Plot(plot::Args),
     /// Say what a run is, or (without one) what this program is
     Info(info::Args),
     /// Train a finished run again from its configuration and compare
     Reproduce(reproduce::Args),
     /// Write scenes with their ground truth as a NumPy archive
     Scenes(scenes::Args),
+    /// Walk from the autoencoder to the β-VAE: train, measure, draw and tell it on one page
+    Study(study::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -74,9 +80,11 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Decompose(args) => decompose::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Plot(args) => plot::run(args),
         Command::Info(args) => info::run(args),
         Command::Reproduce(args) => reproduce::run(args),
         Command::Scenes(args) => scenes::run(args),
+        Command::Study(args) => study::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match done {

@@ -1,6 +1,7 @@
 //! A training that can start: train → evaluate → draw → say where to look.
 
 use super::common::{self, final_selection};
+use super::progress::Talk;
 use super::session::{Limits, Place, Session};
 use super::{Stopped, Usage, evaluate, interrupt, pictures, usage};
 use anyhow::Context;
@@ -42,7 +43,7 @@ impl Plan {
     pub fn carry_out(self, place: Place, limits: Limits) -> anyhow::Result<()> {
         let folder = place.folder.clone();
         let policy = self.config.training.on_nonfinite;
-        let as_it_is = |error: &anyhow::Error| limits.temporary || error.is::<Stopped>() || error.is::<Usage>();
+        let as_it_is = |error: &anyhow::Error| limits.told_elsewhere || error.is::<Stopped>() || error.is::<Usage>();
         self.try_to_carry_out(place, limits).map_err(|error| match as_it_is(&error) {
             true => error,
             false => anyhow::anyhow!("{error:#}\n{}", way_on(&error, &folder, policy)),
@@ -56,9 +57,9 @@ impl Plan {
         optimise(trainer, &mut session, batches, scenes, device)?;
         let done = match session.interrupted {
             true => Err(Stopped.into()),
-            false => conclude(&session, config, digits, device, limits.quiet || limits.temporary),
+            false => conclude(&session, config, digits, device, limits.talk != Talk::All || limits.told_elsewhere),
         };
-        if !limits.temporary && done.as_ref().is_err_and(|e| e.is::<Stopped>()) {
+        if !limits.told_elsewhere && done.as_ref().is_err_and(|e| e.is::<Stopped>()) {
             let resume = resume_command(&session.folder);
             common::tell(&format!("stopped at step {} and saved; continue with: {resume}", trainer.steps()));
         }

@@ -3,6 +3,7 @@
 use super::common::{self, DeviceChoice};
 use super::interrupt;
 use super::plan::Plan;
+use super::progress::Talk;
 use super::session::{Limits, Place};
 use anyhow::Context;
 use multi_entity_vae::config::Config;
@@ -60,7 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let temporary = tempfile::tempdir().context("cannot make a temporary folder; name one with --out")?;
     let out = args.out.clone().unwrap_or_else(|| temporary.path().join("run"));
     let (folder, lock) = RunFolder::create(&out, false, &config)?;
-    let limits = Limits { seconds: None, quiet: args.quiet, temporary: args.out.is_none() };
+    let limits = Limits { seconds: None, talk: Talk::unless(args.quiet), told_elsewhere: args.out.is_none() };
     plan.carry_out(Place { folder: folder.clone(), lock, from: None }, limits)?;
 
     let aspects = compare(&original, &folder)?;

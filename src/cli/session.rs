@@ -1,12 +1,14 @@
 //! One sitting of training: what observes the loop. Shows progress, validates, logs, saves, and says when to stop.
 
 use super::common::final_selection;
-use super::progress::Progress as Bar;
+use super::progress::{Progress as Bar, Talk};
 use super::{evaluate, interrupt};
 use candle_core::Device;
+use multi_entity_vae::config::Config;
 use multi_entity_vae::evaluate::{Report, log_choose};
 use multi_entity_vae::files::FileError;
 use multi_entity_vae::layers::Instructions;
+use multi_entity_vae::model::Model;
 use multi_entity_vae::picture::curves::CurvePoint;
 use multi_entity_vae::run::{Checkpoint, FolderError, Maker, Progress, RunFolder, RunLock, ScenesOf};
 use multi_entity_vae::scene::Throughput;
@@ -46,7 +48,7 @@ pub struct Session<'a> {
     shown: Shown,
     /// log C(N, K), what the location costs: part of every −ELBO of a model that places its entities.
     location_nats: f64,
-    quiet: bool,
+    talk: Talk,
 }
 
 /// Where a sitting takes place.
@@ -69,10 +71,9 @@ pub struct From {
 pub struct Limits {
     /// Seconds of training.
     pub seconds: Option<f64>,
-    /// No word but errors.
-    pub quiet: bool,
-    /// The folder will be gone afterwards: nothing is said of where to look and how to go on.
-    pub temporary: bool,
+    pub talk: Talk,
+    /// Where to look and how to go on is for somebody else to say: the folder will be gone afterwards, or is one of several.
+    pub told_elsewhere: bool,
 }
 
 /// What the bar says between validations: running means, so that it does not flicker.
@@ -130,7 +131,7 @@ impl<'a> Session<'a> {
             makers.push(here);
         }
         let mut session = Self {
-            bar: Bar::new(trainer.config().training.steps, trainer.steps(), limits.quiet),
+            bar: Bar::new(trainer.config().training.steps, trainer.steps(), limits.talk),
             folder,
             interrupted: false,
             _lock: lock,
@@ -148,8 +149,8 @@ impl<'a> Session<'a> {
             seconds_allowed: limits.seconds,
             best: before.best,
             shown: Shown::default(),
-            location_nats: location_nats(trainer),
-            quiet: limits.quiet,
+            location_nats: location_nats(trainer.model(), trainer.config()),
+            talk: limits.talk,
         };
         if fresh {
             session.save(trainer)?;
@@ -159,7 +160,7 @@ impl<'a> Session<'a> {
 
     /// What is about to be trained on what.
     pub fn announce(&self, trainer: &Trainer) {
-        if self.quiet {
+        if self.talk != Talk::All {
             return;
         }
         let config = trainer.config();
@@ -270,7 +271,7 @@ impl<'a> Session<'a> {
     fn tell_skips(&mut self, report: &StepReport) {
         if report.skipped > self.skipped {
             self.skipped = report.skipped;
-            if !self.quiet {
+            if self.talk == Talk::All {
                 let (step, skipped) = (report.step, report.skipped);
                 self.bar.line(&format!("step {step}: loss or gradient not finite, update left out ({skipped} so far)"));
             }
@@ -374,7 +375,7 @@ impl<'a> Session<'a> {
     pub fn finish(&mut self, trainer: &Trainer, synthesis: Throughput) -> anyhow::Result<()> {
         self.bar.finish();
         self.flush()?;
-        if !self.quiet && trainer.steps() > self.first_step {
+        if self.talk == Talk::All && trainer.steps() > self.first_step {
             let training = self.images_per_second(trainer.steps(), trainer.config().training.batch);
             let scenes = synthesis.scenes_per_core_second();
             self.bar.line(&format!(
@@ -385,33 +386,37 @@ impl<'a> Session<'a> {
         }
         Ok(())
     }
+}
 
-    /// The curves of the whole run, read back from its metrics: (training, validation).
-    pub fn curves(&self) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
-        let (mut training, mut validation) = (Vec::new(), Vec::new());
-        let path = self.folder.metrics();
-        let refused = |e| FileError::refused("read", &path)(e);
-        for line in BufReader::new(File::open(&path).map_err(refused)?).lines() {
-            let row: serde_json::Value = serde_json::from_str(&line.map_err(refused)?)?;
-            let number = |key: &str| row[key].as_f64();
-            let (Some(step), Some(reconstruction), Some(kl)) =
-                (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
-            else {
-                continue;
-            };
-            let negative_elbo = reconstruction + kl + self.location_nats;
-            let point =
-                CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
-            if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
-        }
-        Ok((training, validation))
+/// The curves of a whole run, read back from its metrics: (training, validation).
+pub fn curves_of(
+    folder: &RunFolder,
+    model: &Model,
+    config: &Config,
+) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
+    let location_nats = location_nats(model, config);
+    let (mut training, mut validation) = (Vec::new(), Vec::new());
+    let path = folder.metrics();
+    let refused = |e| FileError::refused("read", &path)(e);
+    for line in BufReader::new(File::open(&path).map_err(refused)?).lines() {
+        let row: serde_json::Value = serde_json::from_str(&line.map_err(refused)?)?;
+        let number = |key: &str| row[key].as_f64();
+        let (Some(step), Some(reconstruction), Some(kl)) =
+            (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
+        else {
+            continue;
+        };
+        let negative_elbo = reconstruction + kl + location_nats;
+        let point = CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
+        if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
     }
+    Ok((training, validation))
 }
 
 /// What saying where the entities are costs, in nats.
-fn location_nats(trainer: &Trainer) -> f64 {
-    let (rows, columns) = trainer.model().grid();
-    if trainer.model().is_placed() { log_choose(rows * columns, trainer.config().model.entities) } else { 0.0 }
+fn location_nats(model: &Model, config: &Config) -> f64 {
+    let (rows, columns) = model.grid();
+    if model.is_placed() { log_choose(rows * columns, config.model.entities) } else { 0.0 }
 }
 
 /// What computes: "2 CPU threads (avx512)".

@@ -2,6 +2,7 @@
 
 use super::common::{self, DeviceChoice};
 use super::plan::Plan;
+use super::progress::Talk;
 use super::session::{From, Limits, Place};
 use super::{interrupt, usage};
 use anyhow::Context;
@@ -94,20 +95,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Some(resumed) => resumed.place(&config)?,
         None => new_place(&args, &config)?,
     };
-    plan.carry_out(place, Limits { seconds: args.seconds, quiet: args.quiet, temporary: false })
+    plan.carry_out(place, Limits { seconds: args.seconds, talk: Talk::unless(args.quiet), told_elsewhere: false })
 }
 
 /// A run to continue, in nobody else's hands.
-struct Resumed {
+pub struct Resumed {
     folder: RunFolder,
     lock: RunLock,
     /// Nothing where the run was stopped before its first checkpoint.
-    checkpoint: Option<Checkpoint>,
+    pub checkpoint: Option<Checkpoint>,
 }
 
 impl Resumed {
     /// Opens a run, or the run of a checkpoint that is named.
-    fn open(path: &Path) -> anyhow::Result<Self> {
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
         let named = common::is_checkpoint(path).then_some(path);
         let root = named.map_or(Some(path), |file| file.parent()?.parent()).unwrap_or(Path::new(""));
         let folder = RunFolder::open(if root == Path::new("") { Path::new(".") } else { root })?;
@@ -134,7 +135,7 @@ impl Resumed {
     }
 
     /// Where the run goes on, with this configuration.
-    fn place(self, config: &Config) -> anyhow::Result<Place> {
+    pub fn place(self, config: &Config) -> anyhow::Result<Place> {
         let Self { folder, lock, checkpoint } = self;
         let text = config.to_toml();
         if std::fs::read(folder.config()).is_ok_and(|old| old != text.as_bytes()) {

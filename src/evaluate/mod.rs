@@ -6,6 +6,7 @@
 mod accumulator;
 mod clustering;
 mod counting;
+mod latents;
 mod log_factorials;
 mod matching;
 mod mean;
@@ -17,6 +18,7 @@ mod segmentation;
 pub use accumulator::{Accumulator, SceneOutcome};
 pub use clustering::{Contingency, adjusted_mutual_information, adjusted_rand_index};
 pub use counting::{CountConfusion, CountTooLarge, MAX_COUNT};
+pub use latents::{EncodedEntity, Latents};
 pub use log_factorials::LogFactorials;
 pub use matching::{MatchingError, maximum_weight_matching};
 pub use presence::presence;
