@@ -16,7 +16,7 @@ pub enum Talk {
 
 impl Talk {
     /// All, unless quiet is wanted.
-    pub fn unless(talk: Talk) -> Self {
+    pub fn unless(quiet: bool) -> Self {
         if quiet { Self::Nothing } else { Self::All }
     }
 }
@@ -30,7 +30,7 @@ pub struct Progress {
 
 impl Progress {
     /// For a training of so many steps, some of them done already.
-    pub fn new(steps: u64, done: u64, quiet: bool) -> Self {
+    pub fn new(steps: u64, done: u64, talk: Talk) -> Self {
         let terminal = std::io::stderr().is_terminal();
         let bar = if talk == Talk::Nothing || !terminal { ProgressBar::hidden() } else { ProgressBar::new(steps) };
         let style = ProgressStyle::with_template("{bar:24.cyan/238} {pos}/{len} {msg} · {eta} left");
