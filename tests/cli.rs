@@ -2,7 +2,7 @@
 
 mod plots;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -214,7 +214,9 @@ fn data(name: &str) -> String {
 pub fn copy_run(from: &str, place: &Place, name: &str) {
     let checkpoints = Path::new(name).join("checkpoints");
     fs::create_dir_all(place.path(&checkpoints)).unwrap();
-    for file in ["config.toml", "metrics.jsonl", "checkpoints/last.safetensors", "checkpoints/best.safetensors"] {
+    let files =
+        ["config.toml", ".lock", "metrics.jsonl", "checkpoints/last.safetensors", "checkpoints/best.safetensors"];
+    for file in files {
         fs::copy(Path::new(from).join(file), place.path(name).join(file)).unwrap();
     }
 }
@@ -226,6 +228,14 @@ pub fn tensors(file: &[u8]) -> BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
         (name.to_string(), (format!("{:?}", view.dtype()), view.shape().to_vec(), view.data().to_vec()))
     };
     file.iter().map(entry).collect()
+}
+
+/// A checkpoint with other metadata.
+pub fn with_metadata(bytes: &[u8], change: impl FnOnce(&mut HashMap<String, String>)) -> Vec<u8> {
+    let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    change(&mut metadata);
+    safetensors::serialize(SafeTensors::deserialize(bytes).unwrap().tensors(), Some(metadata)).unwrap()
 }
 
 #[track_caller]
@@ -1060,7 +1070,11 @@ fn damaged_and_foreign_checkpoints_are_told_with_a_way_out() {
 fn a_checkpoint_of_another_model_or_a_later_format_is_refused() {
     let (_shared, place, run) = beside();
     copy_run(&run, &place, "changed");
-    let whole = fs::read(Path::new(&run).join("checkpoints/best.safetensors")).unwrap();
+    // Of the first format, which had no checksum that would tell of every change before it is read.
+    let whole = with_metadata(&fs::read(Path::new(&run).join("checkpoints/best.safetensors")).unwrap(), |metadata| {
+        metadata.insert("format".into(), "1".into());
+        metadata.remove("checksum").unwrap();
+    });
     let size = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let header = std::str::from_utf8(&whole[8..8 + size]).unwrap();
     let with = |from: &str, to: &str| {

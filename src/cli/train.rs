@@ -43,7 +43,7 @@ pub struct Args {
     /// Seed of everything
     #[arg(long)]
     seed: Option<u64>,
-    /// stop at a loss or gradient that is not finite, or skip its update [default: stop]
+    /// Stop at a loss or gradient that is not finite, or skip its update [default: stop]
     #[arg(long, value_name = "stop|skip")]
     on_nonfinite: Option<OnNonfinite>,
     /// CPU threads [default: all]; the result does not depend on it

@@ -70,6 +70,7 @@ pub struct TrainingConfig {
     pub location_charge: Schedule,
     /// Factor of the KL of the idle candidates, those that are not kept: a regulariser beside the ELBO, after which the KL map peaks
     /// once for each object.
+    #[serde(default = "idle_beta")]
     pub idle_beta: Schedule,
     /// Gradients whose norm over all variables is larger are scaled down to this; 0 leaves them alone.
     pub clip: f64,
@@ -88,6 +89,11 @@ pub struct TrainingConfig {
     /// What becomes of a step whose loss or gradient is not finite.
     #[serde(default)]
     pub on_nonfinite: OnNonfinite,
+}
+
+/// Runs that were saved before there was an idle KL had none.
+fn idle_beta() -> Schedule {
+    0.0.into()
 }
 
 /// Values of every preset, and of configurations that were saved before there was a choice.
