@@ -64,8 +64,8 @@ fn a_limit_on_the_size_of_files_is_told_and_the_run_goes_on_without_it() {
     let place = place();
     let more = "--steps 200 --set training.log_every=1 --set training.validate_every=20";
     place.run(start("whole", more)).ok();
-    let events = fs::read_dir(place.path("whole")).unwrap().flatten();
-    let events = events.filter(|e| e.file_name().to_string_lossy().starts_with("events.")).next().unwrap();
+    let mut events = fs::read_dir(place.path("whole")).unwrap().flatten();
+    let events = events.find(|e| e.file_name().to_string_lossy().starts_with("events.")).unwrap();
     let (log, checkpoint) =
         (events.metadata().unwrap().len(), place.read("whole/checkpoints/last.safetensors").len() as u64);
     // In half-KiB blocks: a checkpoint fits and the log does not.
