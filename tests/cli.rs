@@ -278,7 +278,9 @@ fn help_is_as_recorded() {
 #[test]
 fn every_command_has_help_and_no_command_is_wrong_use() {
     let place = Place::new();
-    for command in ["train", "evaluate", "decompose", "generate", "plot", "info", "scenes", "study", "completions"] {
+    for command in
+        ["train", "evaluate", "decompose", "generate", "plot", "info", "reproduce", "scenes", "study", "completions"]
+    {
         let help = place.mevae(&format!("{command} --help")).ok();
         assert!(help.out.contains(&format!("Usage: mevae {command}")), "{}", help.out);
     }

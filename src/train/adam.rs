@@ -111,7 +111,12 @@ impl Update {
         let (storage, layout) = gradient.storage_and_layout();
         let gradient = contiguous::<T>(on_cpu(&storage)?, layout)?;
         change(mean, |mean| {
-            change(square, |square| change(var, |parameter| Ok(self.descend::<T>(gradient, mean, square, parameter))))
+            change(square, |square| {
+                change(var, |parameter| {
+                    self.descend::<T>(gradient, mean, square, parameter);
+                    Ok(())
+                })
+            })
         })
     }
 

@@ -16,10 +16,7 @@ pub fn write_first<'a>(places: &'a [PathBuf], bytes: &[u8]) -> Result<&'a Path, 
     first(places, |place| write_bytes_atomic(place, bytes))
 }
 
-fn first<'a>(
-    places: &'a [PathBuf],
-    mut write: impl FnMut(&Path) -> Result<(), FileError>,
-) -> Result<&'a Path, FileError> {
+fn first(places: &[PathBuf], mut write: impl FnMut(&Path) -> Result<(), FileError>) -> Result<&Path, FileError> {
     let mut refusal = None;
     for place in places {
         match write(place) {
