@@ -31,23 +31,23 @@ const TINY: [&str; 8] = [
 ];
 
 /// An empty folder in which the program runs.
-struct Place(TempDir);
+pub struct Place(TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
         fs::write(self.path(name), content).unwrap();
     }
 
-    fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
+    pub fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
         let path = self.path(name);
         fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
@@ -61,7 +61,7 @@ impl Place {
     }
 
     /// Path and content of everything below the folder: what a refused command must leave as it was.
-    fn contents(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    pub fn contents(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, Option<Vec<u8>>>) {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
@@ -94,7 +94,7 @@ impl Place {
     }
 
     /// `mevae train`, tiny, with more flags.
-    fn train(&self, flags: &str) -> Outcome {
+    pub fn train(&self, flags: &str) -> Outcome {
         self.run(training(flags))
     }
 
@@ -123,7 +123,7 @@ impl Place {
     }
 }
 
-fn training(flags: &str) -> Vec<&str> {
+pub fn training(flags: &str) -> Vec<&str> {
     let mut args = vec!["train"];
     args.extend(TINY);
     args.extend(flags.split_whitespace());
@@ -138,7 +138,7 @@ fn training(flags: &str) -> Vec<&str> {
 }
 
 /// How a command ended and what it said.
-struct Outcome {
+pub struct Outcome {
     line: String,
     code: Option<i32>,
     out: String,
@@ -146,7 +146,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn of(command: &mut Command) -> Self {
+    pub fn of(command: &mut Command) -> Self {
         let line = format!("{:?}", command.get_args().collect::<Vec<_>>());
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -154,14 +154,14 @@ impl Outcome {
     }
 
     #[track_caller]
-    fn ok(self) -> Self {
+    pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}\n{}\n{}", self.line, self.out, self.err);
         self
     }
 
     /// The code, all of the phrases on standard error, nothing on standard output, no panic.
     #[track_caller]
-    fn fails(self, code: i32, phrases: &[&str]) -> Self {
+    pub fn fails(self, code: i32, phrases: &[&str]) -> Self {
         let Self { line, out, err, .. } = &self;
         assert_eq!(self.code, Some(code), "{line}\n{out}\n{err}");
         assert!(!err.contains("panicked") && !err.contains("RUST_BACKTRACE"), "{line}\n{err}");
@@ -171,6 +171,17 @@ impl Outcome {
             assert!(err.contains(phrase), "{line} does not say {phrase:?}:\n{err}");
         }
         self
+    }
+
+    /// A message that repeats no megabytes of what it was given.
+    #[track_caller]
+    pub fn says_at_most(self, bytes: usize) {
+        assert!(
+            self.err.len() <= bytes,
+            "{} bytes: {}…",
+            self.err.len(),
+            &self.err[..self.err.floor_char_boundary(200)]
+        );
     }
 
     #[track_caller]
@@ -198,7 +209,7 @@ fn trained() -> Arc<Place> {
 }
 
 /// A folder of its own beside the shared run: `run` is the shared run's path, as a string.
-fn beside() -> (Arc<Place>, Place, String) {
+pub fn beside() -> (Arc<Place>, Place, String) {
     let shared = trained();
     let run = shared.path("run").to_str().unwrap().to_owned();
     (shared, Place::new(), run)
@@ -209,7 +220,7 @@ fn data(name: &str) -> String {
 }
 
 /// Copies a run, to damage it.
-fn copy_run(from: &str, place: &Place, name: &str) {
+pub fn copy_run(from: &str, place: &Place, name: &str) {
     let checkpoints = Path::new(name).join("checkpoints");
     fs::create_dir_all(place.path(&checkpoints)).unwrap();
     for file in ["config.toml", "metrics.jsonl", "checkpoints/last.safetensors", "checkpoints/best.safetensors"] {

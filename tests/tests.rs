@@ -3,7 +3,10 @@
 mod architecture;
 mod cli;
 mod clustering;
+mod configurations;
 mod gradients;
+mod hostile;
+mod inputs;
 mod layers;
 mod model;
 mod oracle;

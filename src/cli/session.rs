@@ -6,7 +6,7 @@ use super::{evaluate, interrupt};
 use candle_core::Device;
 use multi_entity_vae::evaluate::{Report, log_choose};
 use multi_entity_vae::layers::Instructions;
-use multi_entity_vae::picture::curves::CurvePoint;
+use multi_entity_vae::picture::curves::{CurvePoint, points_of_metrics};
 use multi_entity_vae::run::{Checkpoint, Progress, RunFolder, ScenesOf};
 use multi_entity_vae::scene::Throughput;
 use multi_entity_vae::train::log::{EventLog, MetricsLog};
@@ -278,21 +278,8 @@ impl<'a> Session<'a> {
 
     /// The curves of the whole run, read back from its metrics: (training, validation).
     pub fn curves(&self) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
-        let (mut training, mut validation) = (Vec::new(), Vec::new());
-        for line in std::fs::read_to_string(self.folder.metrics())?.lines() {
-            let row: serde_json::Value = serde_json::from_str(line)?;
-            let number = |key: &str| row[key].as_f64();
-            let (Some(step), Some(reconstruction), Some(kl)) =
-                (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
-            else {
-                continue;
-            };
-            let negative_elbo = reconstruction + kl + self.location_nats;
-            let point =
-                CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
-            if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
-        }
-        Ok((training, validation))
+        let metrics = std::fs::read_to_string(self.folder.metrics())?;
+        Ok(points_of_metrics(&metrics, self.location_nats)?)
     }
 }
 

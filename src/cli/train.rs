@@ -6,7 +6,7 @@ use super::{Stopped, evaluate, interrupt, pictures, usage};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::{Config, Preset};
-use multi_entity_vae::files::{FileError, write_bytes_atomic};
+use multi_entity_vae::files::{read_text, write_bytes_atomic};
 use multi_entity_vae::run::{Checkpoint, FolderError, LoadedRun, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{Batches, Recipe, Split};
 use multi_entity_vae::train::{Trainer, train};
@@ -132,10 +132,7 @@ fn resolve(args: &Args) -> anyhow::Result<Config> {
     let preset: Preset = args.preset.parse().map_err(usage)?;
     let file = match &args.config {
         None => None,
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(FileError::refused("read", path))?;
-            Some((path.display().to_string(), text))
-        }
+        Some(path) => Some((path.display().to_string(), read_text(path, Config::MOST_BYTES)?)),
     };
     let mut settings = args.settings.clone();
     let mut flag = |key: &str, value: Option<String>| settings.extend(value.map(|value| format!("{key}={value}")));

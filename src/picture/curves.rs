@@ -6,12 +6,14 @@
 //! pages too.
 
 mod axis;
+mod metrics;
 mod panel;
 mod series;
 
 use std::fmt::{self, Write};
 
 use super::text::shortened;
+pub use metrics::points_of_metrics;
 use panel::Panel;
 use series::Point;
 

@@ -6,7 +6,7 @@
 //! and the progress.
 
 use crate::config::Config;
-use crate::files::{FileError, write_bytes_atomic};
+use crate::files::{FileError, read_whole, write_bytes_atomic};
 use crate::layers::Extent;
 use crate::train::Trainer;
 use candle_core::{Device, Tensor};
@@ -18,6 +18,9 @@ use std::path::{Path, PathBuf};
 const FORMAT: u32 = 1;
 /// No checkpoint of a sane model is larger; the limit keeps a mistaken path from being read into memory.
 const MOST_BYTES: u64 = 4 << 30;
+
+/// What the names of event files begin with.
+const EVENTS: &str = "events.out.tfevents.";
 
 /// How far training had come, and where its logs stood.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -34,6 +37,14 @@ pub struct Progress {
     pub events_bytes: u64,
     /// Name of the event file.
     pub events_file: String,
+}
+
+impl Progress {
+    /// Whether the event file is one in the run's folder: it is cut to its length when the run is resumed.
+    fn stays_in_its_folder(&self) -> bool {
+        let name = &self.events_file;
+        name.is_empty() || (name.starts_with(EVENTS) && !name.contains(['/', '\\']))
+    }
 }
 
 /// A checkpoint in memory.
@@ -101,14 +112,13 @@ impl Checkpoint {
 
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let refused = |e| FileError::refused("read", path)(e);
-        let size = std::fs::metadata(path).map_err(refused)?.len();
-        if size > MOST_BYTES {
-            return Err(damaged(path, format!("it has {size} bytes, more than any checkpoint")));
-        }
-        let bytes = std::fs::read(path).map_err(refused)?;
+        Self::from_bytes(path, &read_whole(path, MOST_BYTES)?)
+    }
+
+    /// Checks a file's content; `path` stands for it in errors.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, CheckpointError> {
         let reason = |e: &dyn std::fmt::Display| damaged(path, e.to_string());
-        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).map_err(|e| reason(&e))?;
+        let (_, header) = safetensors::SafeTensors::read_metadata(bytes).map_err(|e| reason(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let entry =
             |key: &str| metadata.get(key).ok_or_else(|| damaged(path, format!("its metadata has no \"{key}\"")));
@@ -118,10 +128,13 @@ impl Checkpoint {
         }
         let config = Config::from_toml("its configuration", entry("config")?).map_err(|e| reason(&e))?;
         let image: Extent = serde_json::from_str(entry("image")?).map_err(|e| reason(&e))?;
-        let progress = serde_json::from_str(entry("progress")?).map_err(|e| reason(&e))?;
+        let progress: Progress = serde_json::from_str(entry("progress")?).map_err(|e| reason(&e))?;
+        if !progress.stays_in_its_folder() {
+            return Err(damaged(path, format!("it names {:?} as its event file", progress.events_file)));
+        }
         let mut weights = HashMap::new();
         let mut optimiser = HashMap::new();
-        for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| reason(&e))? {
+        for (name, tensor) in candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|e| reason(&e))? {
             match (name.strip_prefix("model."), name.strip_prefix("adam.")) {
                 (Some(name), _) => weights.insert(name.to_string(), tensor),
                 (_, Some(name)) => optimiser.insert(name.to_string(), tensor),

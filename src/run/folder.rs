@@ -1,7 +1,7 @@
 //! The folder of a run.
 
 use crate::config::Config;
-use crate::files::FileError;
+use crate::files::{FileError, read_text};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -70,7 +70,7 @@ impl RunFolder {
 
     /// Whether the folder holds a run and not just anything with a `config.toml`.
     fn is_ours(&self) -> bool {
-        fs::read_to_string(self.config()).is_ok_and(|text| Config::from_toml("config.toml", &text).is_ok())
+        read_text(&self.config(), Config::MOST_BYTES).is_ok_and(|text| Config::from_toml("config.toml", &text).is_ok())
     }
 
     fn prepared(self) -> Result<Self, FolderError> {
