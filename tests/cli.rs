@@ -31,7 +31,7 @@ const TINY: [&str; 8] = [
 ];
 
 /// An empty folder in which the program runs.
-pub struct Place(TempDir);
+pub struct Place(pub TempDir);
 
 impl Place {
     pub fn new() -> Self {
@@ -52,11 +52,11 @@ impl Place {
         fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 
-    fn text(&self, name: impl AsRef<Path>) -> String {
+    pub fn text(&self, name: impl AsRef<Path>) -> String {
         String::from_utf8(self.read(name)).unwrap()
     }
 
-    fn json(&self, name: impl AsRef<Path>) -> Value {
+    pub fn json(&self, name: impl AsRef<Path>) -> Value {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
@@ -78,18 +78,18 @@ impl Place {
         found
     }
 
-    fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mevae"));
         command.current_dir(self.0.path()).args(args).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
         command
     }
 
-    fn run(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
+    pub fn run(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
         Outcome::of(&mut self.command(args))
     }
 
     /// A command line without quotes or spaces inside arguments.
-    fn mevae(&self, line: &str) -> Outcome {
+    pub fn mevae(&self, line: &str) -> Outcome {
         self.run(line.split_whitespace())
     }
 
@@ -99,12 +99,12 @@ impl Place {
     }
 
     /// The command must fail in this way and leave everything as it was.
-    fn refuses(&self, line: &str, code: i32, phrases: &[&str]) {
+    pub fn refuses(&self, line: &str, code: i32, phrases: &[&str]) {
         self.refuses_args(line.split_whitespace(), code, phrases);
     }
 
     /// The same of `mevae train`, tiny.
-    fn refuses_training(&self, flags: &str, code: i32, phrases: &[&str]) {
+    pub fn refuses_training(&self, flags: &str, code: i32, phrases: &[&str]) {
         self.refuses_args(training(flags), code, phrases);
     }
 
@@ -139,10 +139,10 @@ pub fn training(flags: &str) -> Vec<&str> {
 
 /// How a command ended and what it said.
 pub struct Outcome {
-    line: String,
-    code: Option<i32>,
-    out: String,
-    err: String,
+    pub line: String,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Outcome {
@@ -185,7 +185,7 @@ impl Outcome {
     }
 
     #[track_caller]
-    fn says(self, phrases: &[&str]) -> Self {
+    pub fn says(self, phrases: &[&str]) -> Self {
         for phrase in phrases {
             let said = self.out.contains(phrase) || self.err.contains(phrase);
             assert!(said, "{} does not say {phrase:?}:\n{}\n{}", self.line, self.out, self.err);
@@ -195,7 +195,7 @@ impl Outcome {
 }
 
 /// A trained multi-entity run in the folder `run`, and 40 scenes in `scenes.npz`: made once for all tests that only read them.
-fn trained() -> Arc<Place> {
+pub fn trained() -> Arc<Place> {
     static SHARED: Mutex<Weak<Place>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(place) = shared.upgrade() {
@@ -229,7 +229,7 @@ pub fn copy_run(from: &str, place: &Place, name: &str) {
 }
 
 /// Every tensor of a checkpoint, weights and optimiser alike: type, shape and bytes.
-fn tensors(file: &[u8]) -> BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
+pub fn tensors(file: &[u8]) -> BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
     let file = SafeTensors::deserialize(file).unwrap();
     let entry = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
         (name.to_string(), (format!("{:?}", view.dtype()), view.shape().to_vec(), view.data().to_vec()))
@@ -248,7 +248,7 @@ fn assert_same_tensors(a: &[u8], b: &[u8], what: &str) {
 }
 
 /// Rows of `metrics.jsonl` of one kind, without the clock.
-fn rows(metrics: &str, kind: &str) -> Vec<Value> {
+pub fn rows(metrics: &str, kind: &str) -> Vec<Value> {
     let mut rows: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     rows.retain(|row| row["kind"] == kind);
     rows.iter_mut().for_each(|row| assert!(row.as_object_mut().unwrap().remove("seconds").is_some()));
@@ -536,7 +536,7 @@ fn training_on_a_folder_of_digits() {
 
 /// A training that will not end by itself, and the lines that it has not said yet.
 #[cfg(unix)]
-fn endless_training(place: &Place) -> (Child, BufReader<std::process::ChildStderr>) {
+pub fn endless_training(place: &Place) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut command =
         place.command(training("--preset vae --steps 1000000 --set training.validate_every=1000 --out run"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -549,13 +549,13 @@ fn endless_training(place: &Place) -> (Child, BufReader<std::process::ChildStder
 }
 
 #[cfg(unix)]
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// The exit code, or a killed child and a panic if it does not end in time.
 #[cfg(unix)]
-fn code_of(child: &mut Child) -> Option<i32> {
+pub fn code_of(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {

@@ -128,28 +128,26 @@ fn configuration() -> impl Strategy<Value = Config> {
     let binarisation = select(vec![Binarisation::GreyScale, Binarisation::Threshold, Binarisation::Dynamic]);
     let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation)
         .prop_map(|(scenes, digits, fresh, binarisation)| DataConfig { scenes, digits, fresh, binarisation });
-    let training = (count(), count(), size(), schedule(), schedule(), number(), count(), count(), count()).prop_map(
-        |(
-            seed,
-            steps,
-            batch,
-            learning_rate,
-            location_charge,
-            clip,
-            validate_every,
-            validation_scenes,
-            evaluation_scenes,
-        )| {
+    let schedules = (schedule(), schedule(), schedule());
+    let intervals = (count(), count(), count(), count(), size());
+    let on_nonfinite = select(vec![OnNonfinite::Stop, OnNonfinite::Skip]);
+    let training = (count(), count(), size(), schedules, number(), intervals, on_nonfinite).prop_map(
+        |(seed, steps, batch, (learning_rate, location_charge, idle_beta), clip, intervals, on_nonfinite)| {
+            let (validate_every, validation_scenes, evaluation_scenes, log_every, keep_last) = intervals;
             TrainingConfig {
                 seed,
                 steps,
                 batch,
                 learning_rate,
                 location_charge,
+                idle_beta,
                 clip,
                 validate_every,
                 validation_scenes,
                 evaluation_scenes,
+                log_every,
+                keep_last,
+                on_nonfinite,
             }
         },
     );

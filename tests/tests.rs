@@ -4,6 +4,7 @@ mod architecture;
 mod cli;
 mod clustering;
 mod configurations;
+mod durability;
 mod gradients;
 mod hostile;
 mod inputs;

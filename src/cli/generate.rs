@@ -44,7 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Err(usage("--out must be a .png file"));
     }
     let device = args.device.open()?;
-    let (_, run) = common::load_run(&args.run, &device)?;
+    let run = common::load_run(&args.run, &device)?;
     let selection = common::selection(&run, None, run.config.training.seed)?;
     let scenes = common::scenes_for(&run, None, Split::Train, run.config.training.seed)?;
     let at_once = common::images_at_once(&run.model, selection.entities);

@@ -8,7 +8,9 @@ mod generate;
 mod info;
 mod interrupt;
 mod pictures;
+mod plan;
 mod progress;
+mod reproduce;
 mod scenes;
 mod session;
 mod train;
@@ -37,6 +39,8 @@ enum Command {
     Generate(generate::Args),
     /// Say what a run is, or (without one) what this program is
     Info(info::Args),
+    /// Train a finished run again from its configuration and compare
+    Reproduce(reproduce::Args),
     /// Write scenes with their ground truth as a NumPy archive
     Scenes(scenes::Args),
     /// Print a completion script for a shell
@@ -48,7 +52,7 @@ enum Command {
 #[error("{0}")]
 struct Usage(String);
 
-/// Ended by the user's Ctrl-C (or a SIGTERM), in good order.
+/// Ended from outside, as by Ctrl-C, in good order.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
 struct Stopped;
@@ -62,7 +66,7 @@ pub fn main() -> ExitCode {
     // clap prints its own errors and help, and exits with 2 and 0.
     let command = Cli::parse().command;
     if let Err(error) = Instructions::in_use() {
-        eprintln!("error: {error}");
+        common::tell(&format!("error: {error}"));
         return ExitCode::from(2);
     }
     let done = match command {
@@ -71,6 +75,7 @@ pub fn main() -> ExitCode {
         Command::Decompose(args) => decompose::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Info(args) => info::run(args),
+        Command::Reproduce(args) => reproduce::run(args),
         Command::Scenes(args) => scenes::run(args),
         Command::Completions(args) => completions::run(args),
     };
@@ -78,11 +83,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => ExitCode::from(130),
         Err(error) if error.is::<Usage>() => {
-            eprintln!("error: {error}\n\nFor more information, try 'mevae --help'.");
+            common::tell(&format!("error: {error}\n\nFor more information, try 'mevae --help'."));
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            common::tell(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -33,7 +33,7 @@ impl Progress {
     /// A line that stays.
     pub fn line(&self, text: &str) {
         if self.plain {
-            eprintln!("{text}");
+            super::common::tell(text);
         } else {
             self.bar.println(text);
         }

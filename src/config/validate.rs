@@ -11,6 +11,7 @@ const MOST_WIDTH: usize = 65_536;
 const MOST_LAYERS: usize = 64;
 const MOST_TAPS: usize = 64;
 const MOST_BATCH: usize = 65_536;
+const MOST_KEPT: usize = 1_000;
 /// The longest side of an image in pixels, as of a picture that can be drawn.
 const MOST_SIDE: usize = 4096;
 /// Numbers that the parameters may have (½ GiB in `f32`; training keeps about a dozen times that, a checkpoint three times).
@@ -33,15 +34,19 @@ impl Config {
         for (key, value, most) in [
             ("training.steps", t.steps, MOST_IN_TOML),
             ("training.validate_every", t.validate_every, MOST_IN_TOML),
+            ("training.log_every", t.log_every, MOST_IN_TOML),
             ("training.validation_scenes", t.validation_scenes, MOST_SCENES),
             ("training.evaluation_scenes", t.evaluation_scenes, MOST_SCENES),
         ] {
             check(key, value >= 1, "must be at least 1")?;
             check(key, value <= most, format!("must be at most {most}"))?;
         }
+        let most = format!("must be between 0 (only the last and the best) and {MOST_KEPT}");
+        check("training.keep_last", t.keep_last <= MOST_KEPT, most)?;
         check("training.clip", t.clip.is_finite() && t.clip >= 0.0, "must be 0 (off) or a positive number")?;
         non_negative("training.learning_rate", &t.learning_rate)?;
         non_negative("training.location_charge", &t.location_charge)?;
+        non_negative("training.idle_beta", &t.idle_beta)?;
         self.model.validate(image)?;
         self.check_size(image)
     }

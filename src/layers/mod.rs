@@ -54,6 +54,8 @@ mod compose;
 mod instructions;
 mod linear;
 mod op;
+mod parameters;
+mod pass;
 mod place;
 mod product;
 pub mod real;

@@ -143,9 +143,7 @@ pub fn metrics(data: &[u8]) {
             log.append(&1).expect("an ordinary file takes a line");
         }
     });
-    if let Ok(text) = std::str::from_utf8(content)
-        && let Ok((training, validation)) = points_of_metrics(text, 1.5)
-    {
+    if let Ok((training, validation)) = points_of_metrics(content, 1.5) {
         let svg = curves("fuzzed", &training, &validation);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
