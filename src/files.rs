@@ -16,6 +16,20 @@ pub enum FileError {
         /// The path that was asked for.
         path: PathBuf,
     },
+    /// A folder, a device or a pipe: reading it may never end.
+    #[error("`{}` is no ordinary file: give the path of one", path.display())]
+    NotOrdinary {
+        /// The path that was asked for.
+        path: PathBuf,
+    },
+    /// More bytes than any such file has.
+    #[error("`{}` has more than {most} bytes, too many for what it should be: check the path", path.display())]
+    TooLong {
+        /// The path that was asked for.
+        path: PathBuf,
+        /// The most that is read.
+        most: u64,
+    },
     /// The operating system refused.
     #[error("cannot {action} `{}`: {cause}; {}", path.display(), advice(cause))]
     Refused {
@@ -50,9 +64,46 @@ fn advice(cause: &io::Error) -> &'static str {
             "give yourself the permission or choose another place"
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space",
+        io::ErrorKind::InvalidData => "give a file of text in UTF-8",
         io::ErrorKind::FileTooLarge => "raise the limit on the size of files (`ulimit -f`)",
         _ => "check the disk and the path",
     }
+}
+
+/// The content of an ordinary file of at most `most` bytes: memory is bounded and the end certain, whatever the path leads to.
+///
+/// # Errors
+///
+/// `path` leads to something else or to more, or the operating system refuses.
+pub fn read_whole(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
+    // Asked before opening: to open a pipe is to wait for its writer.
+    let found = fs::metadata(path).map_err(FileError::refused("read", path))?;
+    if !found.is_file() {
+        return Err(FileError::NotOrdinary { path: path.into() });
+    }
+    if found.len() > most {
+        return Err(FileError::TooLong { path: path.into(), most });
+    }
+    let mut content = Vec::new();
+    let no_room = |e| FileError::refused("read", path)(io::Error::new(io::ErrorKind::OutOfMemory, e));
+    content.try_reserve_exact(found.len() as usize + 1).map_err(no_room)?;
+    let file = File::open(path).map_err(FileError::refused("read", path))?;
+    // Some files say that they are shorter than they are, as those of /proc.
+    file.take(most.saturating_add(1)).read_to_end(&mut content).map_err(FileError::refused("read", path))?;
+    match content.len() as u64 > most {
+        true => Err(FileError::TooLong { path: path.into(), most }),
+        false => Ok(content),
+    }
+}
+
+/// The same for a text, which must be UTF-8.
+///
+/// # Errors
+///
+/// Those of [`read_whole`], and bytes that are no text.
+pub fn read_text(path: &Path, most: u64) -> Result<String, FileError> {
+    let no_text = |e| FileError::refused("read", path)(io::Error::new(io::ErrorKind::InvalidData, e));
+    String::from_utf8(read_whole(path, most)?).map_err(no_text)
 }
 
 /// Replaces the file at `path` by what `fill` writes, all of it or nothing.
@@ -62,12 +113,16 @@ fn advice(cause: &io::Error) -> &'static str {
 /// anything fails up to that step, the file that was at `path` is still there and the temporary one
 /// is removed; after it, all that can still fail is to make the new name survive a power failure.
 ///
-/// A symbolic link at `path` is itself replaced, not what it points to.
+/// A symbolic link at `path` is itself replaced, not what it points to. What is there and no file, such as a device or a pipe, is
+/// never replaced.
 ///
 /// # Errors
 ///
-/// `path` names no file, `fill` fails, or the operating system refuses a step.
+/// `path` names no file or something else, `fill` fails, or the operating system refuses a step.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
+    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+        return Err(FileError::NotOrdinary { path: path.into() });
+    }
     let (temporary, file) = Temporary::beside(path)?;
     let mut buffered = BufWriter::new(file);
     fill(&mut buffered)
@@ -290,6 +345,29 @@ mod tests {
         })
         .expect("a new file");
         assert_eq!(fs::metadata(&path).expect("there").len(), 100_000);
+    }
+
+    #[test]
+    fn only_ordinary_files_of_a_fitting_length_are_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("text");
+        fs::write(&path, "five!").expect("written");
+        assert_eq!(read_whole(&path, 5).expect("five bytes"), b"five!");
+        assert_eq!(read_text(&path, 99).expect("a text"), "five!");
+        assert!(matches!(read_whole(&path, 4), Err(FileError::TooLong { most: 4, .. })));
+        assert!(matches!(read_whole(folder.path(), 4), Err(FileError::NotOrdinary { .. })));
+        fs::write(&path, [0xff]).expect("written");
+        let message = read_text(&path, 99).expect_err("no text").to_string();
+        assert!(message.contains("UTF-8"), "{message}");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn devices_are_neither_read_nor_replaced() {
+        for path in ["/dev/zero", "/dev/null"].map(Path::new) {
+            assert!(matches!(read_whole(path, 9), Err(FileError::NotOrdinary { .. })));
+            assert!(matches!(write_bytes_atomic(path, b"x"), Err(FileError::NotOrdinary { .. })));
+        }
     }
 
     #[test]

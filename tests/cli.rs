@@ -175,6 +175,17 @@ impl Outcome {
         self
     }
 
+    /// A message that repeats no megabytes of what it was given.
+    #[track_caller]
+    pub fn says_at_most(self, bytes: usize) {
+        assert!(
+            self.err.len() <= bytes,
+            "{} bytes: {}…",
+            self.err.len(),
+            &self.err[..self.err.floor_char_boundary(200)]
+        );
+    }
+
     #[track_caller]
     pub fn says(self, phrases: &[&str]) -> Self {
         for phrase in phrases {

@@ -206,7 +206,7 @@ fn every_variant_has_the_shapes_it_says() -> Result<()> {
             let different: std::collections::BTreeSet<_> = cells.iter().collect();
             assert!(different.len() == k && cells.iter().all(|c| *c < rows * columns), "{what}: cells {cells:?}");
         }
-        let component = Compositor::component_channels(&variant.config.compositor, channels);
+        let component = variant.config.compositor.component_channels(channels);
         assert_eq!(out.z.dims(), [b, k, d], "{what}");
         let components = out.components.drawn()?;
         assert_eq!(components.dims(), [b, k, height, width, component], "{what}");
@@ -334,7 +334,7 @@ fn closed_form(config: &CompositorConfig, l: &[f64]) -> f64 {
 fn extreme_components_give_finite_and_right_logits() -> Result<()> {
     for config in CompositorConfig::ALL {
         for dtype in [DType::F32, DType::F64] {
-            let channels = Compositor::component_channels(&config, 1);
+            let channels = config.component_channels(1);
             let k = if channels == 1 { 3 } else { 2 };
             let values: &[f64] = if channels > 2 { &[-120.0, 120.0] } else { &[-120.0, -16.0, -1.0, 0.5, 120.0] };
             let pixels = sequences(values, k * channels);
@@ -370,7 +370,7 @@ fn what_is_not_a_number_does_not_disappear() -> Result<()> {
     for config in CompositorConfig::ALL {
         for dtype in [DType::F32, DType::F64] {
             for place in 0..3 {
-                let channels = Compositor::component_channels(&config, 1);
+                let channels = config.component_channels(1);
                 let mut values = vec![0.5; 3 * 4 * channels];
                 values[place * 4 * channels] = f64::NAN;
                 let components = Tensor::from_vec(values, (1, 3, 2, 2, channels), &CPU)?.to_dtype(dtype)?;
@@ -400,7 +400,7 @@ fn one_component_is_composed_to_itself() -> Result<()> {
 #[test]
 fn the_order_of_components_does_not_matter() -> Result<()> {
     for config in CompositorConfig::ALL {
-        let channels = Compositor::component_channels(&config, 3);
+        let channels = config.component_channels(3);
         let components = normals("components", &[2, 4, 3, 5, channels])?.affine(3.0, 0.0)?;
         let compositor = compositor(&config, Extent::new(3, 5, 3), DType::F64)?;
         let (composed, strengths) = (compositor.compose_drawn(&components)?, compositor.strengths(&components)?);
@@ -418,7 +418,7 @@ fn the_order_of_components_does_not_matter() -> Result<()> {
 #[test]
 fn an_absent_entity_is_as_good_as_left_out() -> Result<()> {
     for config in CompositorConfig::ALL {
-        let channels = Compositor::component_channels(&config, 2);
+        let channels = config.component_channels(2);
         let components = normals("components", &[2, 3, 4, 5, channels])?;
         let compositor = compositor(&config, Extent::new(4, 5, 2), DType::F64)?;
         let all = Tensor::ones((2, 3), DType::F32, &CPU)?;
@@ -441,7 +441,7 @@ fn an_absent_entity_is_as_good_as_left_out() -> Result<()> {
 #[test]
 fn an_entity_that_draws_nothing_changes_nothing() -> Result<()> {
     for config in CompositorConfig::ALL {
-        let channels = Compositor::component_channels(&config, 1);
+        let channels = config.component_channels(1);
         let components = normals("components", &[1, 2, 4, 5, channels])?;
         let compositor = compositor(&config, Extent::new(4, 5, 1), DType::F64)?;
         let empty = components.narrow(1, 0, 1)?.affine(0.0, compositor.nothing())?;

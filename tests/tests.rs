@@ -3,8 +3,11 @@
 mod architecture;
 mod cli;
 mod clustering;
+mod configurations;
 mod durability;
 mod gradients;
+mod hostile;
+mod inputs;
 mod layers;
 mod model;
 mod oracle;

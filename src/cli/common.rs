@@ -6,7 +6,7 @@ use candle_core::{Device, Tensor};
 use multi_entity_vae::config::SelectorConfig;
 use multi_entity_vae::evaluate::Example;
 use multi_entity_vae::layers::Extent;
-use multi_entity_vae::model::Selection;
+use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::Split;
 use std::io::Write;
@@ -125,6 +125,13 @@ pub fn selection(run: &LoadedRun, entities: Option<usize>, seed: u64) -> anyhow:
 /// The selector as it is at the end of training.
 pub fn final_selection(selector: &SelectorConfig, entities: usize, seed: u64) -> Selection {
     Selection { rank_by: selector.rank_by, entities, radius: selector.radius.last().round() as usize, seed }
+}
+
+/// Images that are taken apart at once. Where they are large they are fewer, so that their components, drawn, have a bound.
+pub fn images_at_once(model: &Model, entities: usize) -> usize {
+    const MOST_IMAGES: usize = 64;
+    const MOST_NUMBERS: usize = 1 << 26;
+    (MOST_NUMBERS / model.image().len().saturating_mul(entities).max(1)).clamp(1, MOST_IMAGES)
 }
 
 /// Scenes to look at with a trained run: its own kind, or what `--scenes` names. They must have the model's extent.

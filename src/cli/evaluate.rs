@@ -1,14 +1,12 @@
 //! `mevae evaluate`
 
 use super::common::{self, DeviceChoice};
+use multi_entity_vae::config::MOST_SCENES;
 use multi_entity_vae::evaluate::{Evaluation, EvaluationError, Report};
 use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{DataError, ScenesOf};
 use multi_entity_vae::scene::Split;
 use std::path::PathBuf;
-
-/// Scenes in one forward pass of an evaluation.
-const BATCH: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -21,7 +19,7 @@ pub struct Args {
     #[arg(long, default_value = "test", value_parser = common::parse_split)]
     split: Split,
     /// Number of scenes [default: the run's training.evaluation_scenes]
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MOST_SCENES))]
     count: Option<u64>,
     /// Keep this many entities instead of the run's own K
     #[arg(long)]
@@ -67,7 +65,8 @@ pub fn report(
 ) -> Result<Report, Failure> {
     let go_on = |example| if stop() { Err(Failure::Stopped) } else { Ok(example?) };
     let examples = scenes.examples(count).map(go_on);
-    Evaluation { selection, batch: BATCH, seed }.report(model, examples, device)
+    let batch = common::images_at_once(model, selection.entities);
+    Evaluation { selection, batch, seed }.report(model, examples, device)
 }
 
 /// Scenes or scores.

@@ -13,7 +13,6 @@ use std::path::PathBuf;
 
 /// Training scenes that a density is fitted to, where the prior is not what the model decodes.
 const FITTED_SCENES: u64 = 2000;
-const BATCH: usize = 64;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -64,9 +63,10 @@ pub fn draw(
 ) -> anyhow::Result<(RgbImage, String)> {
     let selection = common::selection(run, None, run.config.training.seed)?;
     let scenes = common::scenes_for(run, None, Split::Train, run.config.training.seed)?;
+    let at_once = common::images_at_once(&run.model, selection.entities);
     let mut examples = scenes.examples(FITTED_SCENES);
     let batches = std::iter::from_fn(|| {
-        let batch: Result<Vec<_>, _> = examples.by_ref().take(BATCH).collect();
+        let batch: Result<Vec<_>, _> = examples.by_ref().take(at_once).collect();
         match batch {
             Ok(batch) if batch.is_empty() => None,
             batch => Some(

@@ -1,10 +1,15 @@
 //! `mevae info`
 
 use super::common;
+use anyhow::Context;
 use candle_core::Device;
 use multi_entity_vae::evaluate::Report;
+use multi_entity_vae::files::read_text;
 use multi_entity_vae::run::{Checkpoint, CheckpointError, RunFolder};
 use std::path::{Path, PathBuf};
+
+/// No file of scores is longer, in bytes.
+const MOST_SCORES: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -67,8 +72,12 @@ fn describe(path: &Path) -> anyhow::Result<String> {
     for file in folder.all_checkpoints() {
         text += &format!("  {:<60} {}\n", file.display().to_string(), state(&file));
     }
-    if let Ok(json) = std::fs::read_to_string(folder.file("evaluation.json")) {
-        let report: Report = serde_json::from_str(&json)?;
+    let scores = folder.file("evaluation.json");
+    if scores.exists() {
+        let json = read_text(&scores, MOST_SCORES)?;
+        let report: Report = serde_json::from_str(&json).with_context(|| {
+            format!("{} holds no scores; `mevae evaluate --json` writes them anew", scores.display())
+        })?;
         text += &format!("\nevaluation.json\n{report}\n");
     }
     text += &format!("\nconfig.toml\n{}", run.config.to_toml());

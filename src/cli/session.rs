@@ -9,14 +9,14 @@ use multi_entity_vae::evaluate::{Report, log_choose};
 use multi_entity_vae::files::FileError;
 use multi_entity_vae::layers::Instructions;
 use multi_entity_vae::model::Model;
-use multi_entity_vae::picture::curves::CurvePoint;
+use multi_entity_vae::picture::curves::{CurvePoint, points_of_metrics};
 use multi_entity_vae::run::{Checkpoint, FolderError, Maker, Progress, RunFolder, RunLock, ScenesOf};
 use multi_entity_vae::scene::Throughput;
 use multi_entity_vae::train::log::{EventLog, MetricsLog};
 use multi_entity_vae::train::{Flow, StepReport, Trainer};
 use serde::Serialize;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -394,23 +394,10 @@ pub fn curves_of(
     model: &Model,
     config: &Config,
 ) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
-    let location_nats = location_nats(model, config);
-    let (mut training, mut validation) = (Vec::new(), Vec::new());
     let path = folder.metrics();
     let refused = |e| FileError::refused("read", &path)(e);
-    for line in BufReader::new(File::open(&path).map_err(refused)?).lines() {
-        let row: serde_json::Value = serde_json::from_str(&line.map_err(refused)?)?;
-        let number = |key: &str| row[key].as_f64();
-        let (Some(step), Some(reconstruction), Some(kl)) =
-            (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
-        else {
-            continue;
-        };
-        let negative_elbo = reconstruction + kl + location_nats;
-        let point = CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
-        if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
-    }
-    Ok((training, validation))
+    let metrics = BufReader::new(File::open(&path).map_err(refused)?);
+    Ok(points_of_metrics(metrics, location_nats(model, config)).map_err(refused)?)
 }
 
 /// What saying where the entities are costs, in nats.

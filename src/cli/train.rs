@@ -7,7 +7,7 @@ use super::session::{From, Limits, Place};
 use super::{interrupt, usage};
 use anyhow::Context;
 use multi_entity_vae::config::{Config, OnNonfinite, Preset};
-use multi_entity_vae::files::{FileError, write_bytes_atomic};
+use multi_entity_vae::files::{read_text, write_bytes_atomic};
 use multi_entity_vae::run::{Checkpoint, FolderError, RunFolder, RunLock};
 use std::path::{Path, PathBuf};
 
@@ -130,7 +130,7 @@ impl Resumed {
             return Ok(checkpoint.config.clone());
         }
         let path = self.folder.config();
-        let text = std::fs::read_to_string(&path).map_err(FileError::refused("read", &path))?;
+        let text = read_text(&path, Config::MOST_BYTES)?;
         Ok(Config::from_toml(&path.display().to_string(), &text)?)
     }
 
@@ -174,10 +174,7 @@ fn resolve(args: &Args) -> anyhow::Result<Config> {
     let preset: Preset = args.preset.parse().map_err(usage)?;
     let file = match &args.config {
         None => None,
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(FileError::refused("read", path))?;
-            Some((path.display().to_string(), text))
-        }
+        Some(path) => Some((path.display().to_string(), read_text(path, Config::MOST_BYTES)?)),
     };
     let mut settings = args.settings.clone();
     let mut flag = |key: &str, value: Option<String>| settings.extend(value.map(|value| format!("{key}={value}")));

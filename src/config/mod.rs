@@ -6,6 +6,7 @@
 mod model;
 mod overrides;
 mod presets;
+mod size;
 mod validate;
 
 pub use model::{
@@ -14,6 +15,7 @@ pub use model::{
 };
 pub use overrides::nearest;
 pub use presets::Preset;
+pub use validate::MOST_SCENES;
 
 use crate::layers::LayerSpec;
 use crate::train::Schedule;
@@ -185,6 +187,9 @@ fn hint(nearest: &Option<String>) -> String {
 }
 
 impl Config {
+    /// No configuration file is longer, comments and all.
+    pub const MOST_BYTES: u64 = 1 << 20;
+
     /// A preset, then a TOML file's text (with the name to use in messages), then `key=value` settings, each over the one
     /// before. Everything written must be read by something: an unknown or inapplicable key is an error.
     pub fn resolve(preset: Preset, file: Option<(&str, &str)>, settings: &[String]) -> Result<Self, ConfigError> {

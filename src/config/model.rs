@@ -237,6 +237,15 @@ pub enum CompositorConfig {
 impl CompositorConfig {
     /// One of each kind, for tests.
     pub const ALL: [Self; 5] = [Self::Union, Self::Sum, Self::Max, Self::Mixture, Self::Render { features: 4 }];
+
+    /// Channels that each component must have for images of `channels` channels.
+    pub fn component_channels(&self, channels: usize) -> usize {
+        match self {
+            Self::Union | Self::Sum | Self::Max => channels,
+            Self::Mixture => channels + 1, // colour and mask
+            Self::Render { features } => *features,
+        }
+    }
 }
 
 /// p(x|z) given the composed logits l.
@@ -252,6 +261,11 @@ pub enum Likelihood {
         #[serde(default = "tenth")]
         deviation: f64,
     },
+}
+
+/// Product of the strides of those layers that are transposed, or of those that are not.
+pub(super) fn strides(layers: &[ConvolutionConfig], up: bool) -> usize {
+    layers.iter().filter(|l| l.up == up).map(|l| l.stride).fold(1, usize::saturating_mul).max(1)
 }
 
 fn relu() -> Activation {
@@ -311,9 +325,7 @@ impl ModelConfig {
         let (rows, columns) = self.grid(image);
         match &self.encoder {
             EncoderConfig::Convolutional { layers, posteriors: Posteriors::PerCell, .. } => {
-                let down: usize = layers.iter().filter(|layer| !layer.up).map(|layer| layer.stride).product();
-                let up: usize = layers.iter().filter(|layer| layer.up).map(|layer| layer.stride).product();
-                let side = (down / up.max(1)).max(1);
+                let side = (strides(layers, false) / strides(layers, true)).max(1);
                 (side, side)
             }
             _ => (image.height.div_ceil(rows), image.width.div_ceil(columns)),

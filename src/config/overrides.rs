@@ -3,6 +3,11 @@
 use super::{Config, ConfigError};
 use toml::{Table, Value};
 
+/// Parts of the longest key there is; tables are walked by recursion, so that what is deeper is not made into any.
+const MOST_PARTS: usize = 6;
+/// Letters of a setting that a message repeats.
+const MOST_LETTERS: usize = 100;
+
 /// A configuration as a TOML tree, and where each written key came from.
 pub(super) struct Layers {
     tree: Table,
@@ -24,13 +29,23 @@ impl Layers {
 
     /// One `key=value`; a value that is no TOML is a string, so that quotes can be left out.
     pub fn setting(&mut self, setting: &str) -> Result<(), ConfigError> {
-        let origin = format!("--set {setting}");
+        let origin = shortened(&format!("--set {setting}"));
         let Some((key, value)) = setting.split_once('=') else {
             return Err(ConfigError::Malformed {
                 origin,
                 reason: "expected key=value, as in training.batch=32".into(),
             });
         };
+        if key.split('.').count() > MOST_PARTS {
+            return Err(ConfigError::Malformed {
+                origin,
+                reason: format!("no key has more than {MOST_PARTS} parts; `mevae train --print-config` lists the keys"),
+            });
+        }
+        if value.trim().parse::<i64>().is_err() && value.trim().parse::<i128>().is_ok() {
+            let reason = format!("{} is beyond the whole numbers of TOML, at most {}", value.trim(), i64::MAX);
+            return Err(ConfigError::Malformed { origin, reason });
+        }
         let value = format!("v = {value}")
             .parse::<Table>()
             .ok()
@@ -88,6 +103,15 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// The beginning of what may be very long.
+fn shortened(text: &str) -> String {
+    let mut short: String = text.chars().take(MOST_LETTERS).collect();
+    if short.len() < text.len() {
+        short.push('…');
+    }
+    short
 }
 
 /// The candidate most like `word`, if any is like it at all.

@@ -1,5 +1,7 @@
 //! What cannot work is refused before anything is built, with a message that names the key.
 
+use super::model::strides;
+use super::size::{self, Size};
 use super::*;
 use crate::layers::Extent;
 use crate::train::Schedule;
@@ -7,21 +9,38 @@ use crate::train::Schedule;
 /// Upper bounds that keep a typing error from becoming an allocation of the whole machine.
 const MOST_WIDTH: usize = 65_536;
 const MOST_LAYERS: usize = 64;
+const MOST_TAPS: usize = 64;
 const MOST_BATCH: usize = 65_536;
 const MOST_KEPT: usize = 1_000;
-/// Numbers that the largest tensor of one step may have (1 GiB in `f32`; a step has a dozen such tensors).
-const MOST_NUMBERS: usize = 1 << 28;
+/// The longest side of an image in pixels, as of a picture that can be drawn.
+const MOST_SIDE: usize = 4096;
+/// Numbers that the parameters may have (½ GiB in `f32`; training keeps about a dozen times that, a checkpoint three times).
+const MOST_PARAMETERS: usize = 1 << 27;
+/// Numbers that the forward pass of one step may keep (4 GiB in `f32`; the backward pass takes as much again).
+const MOST_NUMBERS: usize = 1 << 30;
+/// Numbers that the forward pass of one image may keep (½ GiB in `f32`).
+const MOST_OF_AN_IMAGE: usize = 1 << 27;
+/// Scenes of one evaluation: hours of it, where a recipe has no end of them.
+pub const MOST_SCENES: u64 = 10_000_000;
+/// The largest whole number that TOML has, and so a saved configuration.
+const MOST_IN_TOML: u64 = i64::MAX as u64;
 
 impl Config {
     /// Checks every value by itself and against the others, for images of the given extent.
     pub fn validate(&self, image: Extent) -> Result<(), ConfigError> {
         let t = &self.training;
-        check("training.steps", t.steps >= 1, "must be at least 1")?;
+        check("training.seed", t.seed <= MOST_IN_TOML, format!("must be at most {MOST_IN_TOML}"))?;
         check("training.batch", (1..=MOST_BATCH).contains(&t.batch), format!("must be between 1 and {MOST_BATCH}"))?;
-        check("training.validate_every", t.validate_every >= 1, "must be at least 1")?;
-        check("training.validation_scenes", t.validation_scenes >= 1, "must be at least 1")?;
-        check("training.evaluation_scenes", t.evaluation_scenes >= 1, "must be at least 1")?;
-        check("training.log_every", t.log_every >= 1, "must be at least 1")?;
+        for (key, value, most) in [
+            ("training.steps", t.steps, MOST_IN_TOML),
+            ("training.validate_every", t.validate_every, MOST_IN_TOML),
+            ("training.log_every", t.log_every, MOST_IN_TOML),
+            ("training.validation_scenes", t.validation_scenes, MOST_SCENES),
+            ("training.evaluation_scenes", t.evaluation_scenes, MOST_SCENES),
+        ] {
+            check(key, value >= 1, "must be at least 1")?;
+            check(key, value <= most, format!("must be at most {most}"))?;
+        }
         let most = format!("must be between 0 (only the last and the best) and {MOST_KEPT}");
         check("training.keep_last", t.keep_last <= MOST_KEPT, most)?;
         check("training.clip", t.clip.is_finite() && t.clip >= 0.0, "must be 0 (off) or a positive number")?;
@@ -33,20 +52,11 @@ impl Config {
     }
 
     fn check_size(&self, image: Extent) -> Result<(), ConfigError> {
-        let channels = match self.model.compositor {
-            CompositorConfig::Render { features } => features,
-            _ => image.channels + 1,
-        };
-        let widest = match &self.model.encoder {
-            EncoderConfig::Convolutional { layers, .. } => {
-                layers.first().map_or(1, |l| l.channels / (l.stride * l.stride).max(1))
-            }
-            EncoderConfig::Dense { .. } => 1,
-        };
-        let per_image = (image.height * image.width).saturating_mul((self.model.entities * channels).max(widest));
-        let numbers = per_image.saturating_mul(self.training.batch);
-        let reason =
-            "batch × entities × pixels is too large for one step: lower training.batch, model.entities or the image";
+        let numbers = self.model.activations(image).saturating_mul(self.training.batch);
+        let reason = format!(
+            "batch × entities × pixels × layers is too large for one step, {numbers} numbers where {MOST_NUMBERS} are allowed: \
+             lower training.batch, model.entities, the layers or the image"
+        );
         check("training.batch", numbers <= MOST_NUMBERS, reason)
     }
 }
@@ -54,15 +64,21 @@ impl Config {
 impl ModelConfig {
     /// Checks the model for images of the given extent.
     pub fn validate(&self, image: Extent) -> Result<(), ConfigError> {
+        let side = 1..=MOST_SIDE;
+        check(
+            "data.scenes",
+            side.contains(&image.height) && side.contains(&image.width) && (1..=4).contains(&image.channels),
+            format!("images of {image} cannot be modelled: at most {MOST_SIDE} pixels a side and 4 channels"),
+        )?;
+        // The layers first: the grid follows from them.
+        self.validate_encoder(image)?;
         let (rows, columns) = self.grid(image);
-        let n = rows * columns;
-        check("data.scenes", image.len() > 0 && image.channels <= 4, format!("images of {image} cannot be modelled"))?;
+        let n = rows.saturating_mul(columns);
         check(
             "model.entities",
             (1..=n).contains(&self.entities),
             format!("must be between 1 and the {n} candidates of a {rows}×{columns} grid, not {}", self.entities),
         )?;
-        self.validate_encoder()?;
         self.validate_latent(n)?;
         let radius = &self.selector.radius;
         non_negative("model.selector.radius", radius)?;
@@ -77,14 +93,78 @@ impl ModelConfig {
                 "must be greater than 0.0001",
             )?;
         }
+        self.validate_size(image)
+    }
+
+    fn validate_encoder(&self, image: Extent) -> Result<(), ConfigError> {
+        let (layers, posteriors) = match &self.encoder {
+            EncoderConfig::Dense { hidden, .. } => return widths("model.encoder.hidden", hidden),
+            EncoderConfig::Convolutional { layers, posteriors, .. } => (layers, posteriors),
+        };
+        convolutions("model.encoder.layers", layers)?;
+        if *posteriors == Posteriors::Whole {
+            return Ok(());
+        }
+        let (down, up) = (strides(layers, false), strides(layers, true));
+        check(
+            "model.encoder.layers",
+            down.is_multiple_of(up),
+            format!(
+                "strides of {down} down and {up} up leave no whole number of pixels for a cell: make the first a multiple of the second"
+            ),
+        )?;
+        let (rows, columns) = self.cell(image);
+        // Half a cell beyond the first corner is where the first candidate looks and draws.
+        let inside = rows.max(columns) / 2 < image.height.max(image.width);
+        check(
+            "model.encoder.layers",
+            inside,
+            format!("cells of {rows}×{columns} pixels are too large for images of {image}: lower the strides"),
+        )
+    }
+
+    /// What the parameters and one image's forward pass take must be within bounds.
+    fn validate_size(&self, image: Extent) -> Result<(), ConfigError> {
+        let encoder = match self.encoder {
+            EncoderConfig::Dense { .. } => "model.encoder.hidden",
+            EncoderConfig::Convolutional { .. } => "model.encoder.layers",
+        };
+        let decoder = match self.decoder.trunk {
+            DecoderTrunk::Dense { .. } => "model.decoder.trunk.hidden",
+            DecoderTrunk::Convolutional { .. } => "model.decoder.trunk.layers",
+        };
+        let parts = [
+            (encoder, size::encoder(self, image)),
+            (decoder, size::decoder(self, image)),
+            ("model.compositor.features", size::compositor(self, image)),
+        ];
+        for (key, size) in parts {
+            let too_many = |what, found, most| {
+                format!(
+                    "this part would have {found} {what}, {most} are allowed: lower its sizes, model.latent.dimensions or the image"
+                )
+            };
+            let Size { arranged, activations, .. } = size;
+            check(key, arranged <= MOST_PARAMETERS, too_many("parameters", arranged, MOST_PARAMETERS))?;
+            check(
+                key,
+                activations <= MOST_OF_AN_IMAGE,
+                too_many("numbers for an image", activations, MOST_OF_AN_IMAGE),
+            )?;
+        }
         Ok(())
     }
 
-    fn validate_encoder(&self) -> Result<(), ConfigError> {
-        match &self.encoder {
-            EncoderConfig::Dense { hidden, .. } => widths("model.encoder.hidden", hidden),
-            EncoderConfig::Convolutional { layers, .. } => convolutions("model.encoder.layers", layers),
-        }
+    /// Numbers that the model has to train, of a valid configuration.
+    pub fn parameters(&self, image: Extent) -> usize {
+        let parts = [size::encoder(self, image), size::decoder(self, image), size::compositor(self, image)];
+        parts.iter().fold(0, |sum, part| sum.saturating_add(part.parameters))
+    }
+
+    /// Numbers that a forward pass of one image keeps.
+    pub fn activations(&self, image: Extent) -> usize {
+        let parts = [size::encoder(self, image), size::decoder(self, image), size::compositor(self, image)];
+        parts.iter().fold(0, |sum, part| sum.saturating_add(part.activations))
     }
 
     fn validate_latent(&self, n: usize) -> Result<(), ConfigError> {
@@ -114,8 +194,8 @@ impl DecoderConfig {
                 widths("model.decoder.trunk.hidden", hidden)?;
                 width("model.decoder.trunk.base", *base)?;
                 convolutions("model.decoder.trunk.layers", layers)?;
-                let last = ConvolutionConfig::up(1, *kernel, *stride);
-                convolutions("model.decoder.trunk.kernel", &[last])
+                tap("model.decoder.trunk.kernel", *kernel)?;
+                tap("model.decoder.trunk.stride", *stride)
             }
         }
     }
@@ -138,10 +218,15 @@ fn convolutions(key: &str, layers: &[ConvolutionConfig]) -> Result<(), ConfigErr
     check(key, layers.len() <= MOST_LAYERS, format!("at most {MOST_LAYERS} layers"))?;
     for (i, layer) in layers.iter().enumerate() {
         width(&format!("{key}[{i}].channels"), layer.channels)?;
-        check(&format!("{key}[{i}].kernel"), (1..=64).contains(&layer.kernel), "must be between 1 and 64")?;
-        check(&format!("{key}[{i}].stride"), (1..=64).contains(&layer.stride), "must be between 1 and 64")?;
+        tap(&format!("{key}[{i}].kernel"), layer.kernel)?;
+        tap(&format!("{key}[{i}].stride"), layer.stride)?;
     }
     Ok(())
+}
+
+/// The side of a kernel, or a stride.
+fn tap(key: &str, pixels: usize) -> Result<(), ConfigError> {
+    check(key, (1..=MOST_TAPS).contains(&pixels), format!("must be between 1 and {MOST_TAPS}, not {pixels}"))
 }
 
 /// A schedule that is well formed and nowhere below 0.

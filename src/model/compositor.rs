@@ -32,15 +32,6 @@ pub enum Compositor {
 }
 
 impl Compositor {
-    /// Channels that each component must have for images of `channels` channels.
-    pub fn component_channels(config: &CompositorConfig, channels: usize) -> usize {
-        match config {
-            CompositorConfig::Union | CompositorConfig::Sum | CompositorConfig::Max => channels,
-            CompositorConfig::Mixture => channels + 1, // colour and mask
-            CompositorConfig::Render { features } => *features,
-        }
-    }
-
     /// Where the logits of fresh components should start, so that an image of K of them is not saturated from the outset: around
     /// 0, but for the sum, which counts from the logit of nothing.
     pub fn initial_logit(config: &CompositorConfig, entities: usize) -> f64 {

@@ -1,6 +1,5 @@
 //! Latents → components, by one decoder that all entities share.
 
-use super::compositor::Compositor;
 use super::encoder::centred;
 use super::selector::Cells;
 use crate::config::{ConvolutionConfig, DecoderTrunk, ModelConfig, Placement};
@@ -23,7 +22,7 @@ impl Decoder {
     /// For images of the given extent; `output_bias` is where a fresh decoder's output starts.
     pub fn new(config: &ModelConfig, image: Extent, output_bias: f64, vb: VarBuilder<'_>) -> Result<Self> {
         let (grid, cell) = (config.grid(image), config.cell(image));
-        let channels = Compositor::component_channels(&config.compositor, image.channels);
+        let channels = config.compositor.component_channels(image.channels);
         let component = Extent { channels, ..image };
         let (config, latent) = (&config.decoder, &config.latent);
         let patch = match config.placement {

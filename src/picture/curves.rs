@@ -5,12 +5,14 @@
 //! text. The picture brings its own white page, so that it reads on dark
 //! pages too.
 
+mod metrics;
 mod panel;
 mod series;
 
 use std::fmt::{self, Write};
 
 use super::{escaped, text::shortened};
+pub use metrics::points_of_metrics;
 use panel::Panel;
 use series::Point;
 

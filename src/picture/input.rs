@@ -8,6 +8,7 @@ mod canvas;
 mod file;
 mod flatten;
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, imageops::FilterType};
@@ -125,6 +126,15 @@ pub fn read_fitted(path: &Path, shape: Shape) -> Result<Fitted, InputError> {
     Ok(fit(file::read(path)?, shape))
 }
 
+/// The same for the content of a picture file. `path` stands for it in errors, and its ending tells a TGA.
+///
+/// # Errors
+/// As [`read_fitted`].
+pub fn fitted(path: &Path, content: &[u8], shape: Shape) -> Result<Fitted, InputError> {
+    shape.check()?;
+    Ok(fit(file::decode(path, Cursor::new(content))?, shape))
+}
+
 /// Fits a decoded picture to `shape`, which has been checked.
 fn fit(picture: DynamicImage, shape: Shape) -> Fitted {
     let mut notes = Vec::new();
@@ -137,7 +147,7 @@ fn fit(picture: DynamicImage, shape: Shape) -> Fitted {
     let size = fitting_size(original, (shape.width as u32, shape.height as u32));
     let scaled_from = (size != original).then_some(original);
     let picture = match scaled_from {
-        Some(_) => picture.resize_exact(size.0, size.1, FilterType::Triangle),
+        Some(_) => coarsened(picture, size).resize_exact(size.0, size.1, FilterType::Triangle),
         None => picture,
     };
     if let Some((width, height)) = scaled_from {
@@ -154,6 +164,17 @@ fn fit(picture: DynamicImage, shape: Shape) -> Fitted {
         notes.push(format!("padded to {}×{} with the background", shape.width, shape.height));
     }
     Fitted { pixels: canvas.padded(shape), inverted, scaled_from, notes }
+}
+
+/// A picture that is far larger than `size` as one that is a few times as large, by the mean of its pixels: a file of a few bytes
+/// can stand for 100 million of them, over which the triangle filter would take many seconds.
+fn coarsened(picture: DynamicImage, size: (u32, u32)) -> DynamicImage {
+    const TIMES: u32 = 4;
+    let (width, height) = (size.0 * TIMES, size.1 * TIMES);
+    match picture.width() > 2 * width && picture.height() > 2 * height {
+        true => picture.thumbnail_exact(width, height),
+        false => picture,
+    }
 }
 
 /// The largest size of `original`'s proportions within `room`, both as
@@ -226,6 +247,14 @@ mod tests {
         let fitted = fit(drawing(301, 299, 40, 200), SHAPE);
         let (low, high) = (40.0 / 255.0, 200.0 / 255.0);
         assert!(fitted.pixels.iter().all(|value| (low..=high).contains(value)));
+    }
+
+    #[test]
+    fn a_picture_far_larger_than_wanted_looks_as_a_smaller_one() {
+        let (large, small) = (fit(drawing(1600, 1600, 40, 200), SHAPE), fit(drawing(100, 100, 40, 200), SHAPE));
+        assert_eq!(large.scaled_from, Some((1600, 1600)));
+        let furthest = large.pixels.iter().zip(&small.pixels).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(furthest < 0.05, "{furthest}");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use super::checksum::{ENTRY, checksum};
 use super::maker::Maker;
 use crate::config::Config;
-use crate::files::{FileError, write_bytes_atomic};
+use crate::files::{FileError, read_whole, write_bytes_atomic};
 use crate::layers::Extent;
 use crate::train::{Steps, Trainer};
 use candle_core::{Device, Tensor};
@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 const FORMAT: u32 = 2;
 /// No checkpoint of a sane model is larger; the limit keeps a mistaken path from being read into memory.
 const MOST_BYTES: u64 = 4 << 30;
+
+/// What the names of event files begin with.
+const EVENTS: &str = "events.out.tfevents.";
 
 /// How far training had come, and where its logs stood.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -54,6 +57,14 @@ impl Progress {
     /// The steps behind a trainer that continues from here.
     pub fn steps(&self) -> Steps {
         Steps { done: self.step, skipped: self.skipped.0, in_a_row: self.skipped.1 }
+    }
+}
+
+impl Progress {
+    /// Whether the event file is one in the run's folder: it is cut to its length when the run is resumed.
+    fn stays_in_its_folder(&self) -> bool {
+        let name = &self.events_file;
+        name.is_empty() || (name.starts_with(EVENTS) && !name.contains(['/', '\\']))
     }
 }
 
@@ -143,14 +154,13 @@ impl Checkpoint {
 
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, CheckpointError> {
-        let refused = |e| FileError::refused("read", path)(e);
-        let size = std::fs::metadata(path).map_err(refused)?.len();
-        if size > MOST_BYTES {
-            return Err(damaged(path, format!("it has {size} bytes, more than any checkpoint")));
-        }
-        let bytes = std::fs::read(path).map_err(refused)?;
+        Self::from_bytes(path, &read_whole(path, MOST_BYTES)?)
+    }
+
+    /// Checks a file's content; `path` stands for it in errors.
+    pub fn from_bytes(path: &Path, bytes: &[u8]) -> Result<Self, CheckpointError> {
         let reason = |e: &dyn std::fmt::Display| damaged(path, e.to_string());
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| reason(&e))?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|e| reason(&e))?;
         let metadata = header.metadata().clone().unwrap_or_default();
         let entry =
             |key: &str| metadata.get(key).ok_or_else(|| damaged(path, format!("its metadata has no \"{key}\"")));
@@ -158,7 +168,7 @@ impl Checkpoint {
         if format > FORMAT {
             return Err(CheckpointError::Newer { path: path.into(), found: format });
         }
-        let contents = SafeTensors::deserialize(&bytes).map_err(|e| reason(&e))?;
+        let contents = SafeTensors::deserialize(bytes).map_err(|e| reason(&e))?;
         if format != 1 {
             let tensors: Vec<_> = contents.iter().collect();
             if *entry(ENTRY)? != checksum(&metadata, &tensors) {
@@ -167,10 +177,13 @@ impl Checkpoint {
         }
         let config = Config::from_toml("its configuration", entry("config")?).map_err(|e| reason(&e))?;
         let image: Extent = serde_json::from_str(entry("image")?).map_err(|e| reason(&e))?;
-        let progress = serde_json::from_str(entry("progress")?).map_err(|e| reason(&e))?;
+        let progress: Progress = serde_json::from_str(entry("progress")?).map_err(|e| reason(&e))?;
+        if !progress.stays_in_its_folder() {
+            return Err(damaged(path, format!("it names {:?} as its event file", progress.events_file)));
+        }
         let mut weights = HashMap::new();
         let mut optimiser = HashMap::new();
-        for (name, tensor) in candle_core::safetensors::load_buffer(&bytes, &Device::Cpu).map_err(|e| reason(&e))? {
+        for (name, tensor) in candle_core::safetensors::load_buffer(bytes, &Device::Cpu).map_err(|e| reason(&e))? {
             match (name.strip_prefix("model."), name.strip_prefix("adam.")) {
                 (Some(name), _) => weights.insert(name.to_string(), tensor),
                 (_, Some(name)) => optimiser.insert(name.to_string(), tensor),

@@ -2,7 +2,7 @@
 
 use super::lock::RunLock;
 use crate::config::Config;
-use crate::files::{FileError, is_temporary, remove_temporaries, sync_folder, write_bytes_atomic};
+use crate::files::{FileError, is_temporary, read_text, remove_temporaries, sync_folder, write_bytes_atomic};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -113,7 +113,7 @@ impl RunFolder {
 
     /// Whether the folder holds a run and not just anything with a `config.toml`.
     fn is_ours(&self) -> bool {
-        fs::read_to_string(self.config()).is_ok_and(|text| Config::from_toml("config.toml", &text).is_ok())
+        read_text(&self.config(), Config::MOST_BYTES).is_ok_and(|text| Config::from_toml("config.toml", &text).is_ok())
     }
 
     /// The folder itself.

@@ -48,6 +48,12 @@ impl LoadedRun {
     pub fn from_checkpoint(checkpoint: &Checkpoint, device: &Device) -> Result<Self, CheckpointError> {
         let Checkpoint { config, image, progress, weights, .. } = checkpoint;
         config.validate(*image).map_err(|e| checkpoint.damaged(e.to_string()))?;
+        // A model larger than its weights is not built, whatever its configuration says.
+        let (needed, found) =
+            (config.model.parameters(*image), weights.values().map(|w| w.elem_count()).sum::<usize>());
+        if needed != found {
+            return Err(checkpoint.damaged(format!("it has {found} weights where its model has {needed}")));
+        }
         let variables = Variables::new(0);
         let build = |vb| Model::new(&config.model, *image, vb).map_err(|e| checkpoint.damaged(e.to_string()));
         build(variables.builder(DType::F32, device))?;

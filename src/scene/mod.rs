@@ -7,7 +7,7 @@
 mod archive;
 mod batches;
 mod digits;
-mod idx;
+pub mod idx;
 mod layers;
 mod npy;
 mod order;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{BufReader, ErrorKind},
+    io::{BufRead, BufReader, ErrorKind, Seek},
     path::Path,
 };
 
@@ -24,15 +24,20 @@ pub(super) fn read(path: &Path) -> Result<DynamicImage, InputError> {
     if !kind.is_file() {
         return Err(InputError::Unsupported { path: path.to_owned(), source: None });
     }
-    let file = BufReader::new(File::open(path).map_err(unreadable)?);
-    let reader = ImageReader::new(file).with_guessed_format().map_err(unreadable)?;
+    decode(path, BufReader::new(File::open(path).map_err(unreadable)?))
+}
+
+/// Decodes the content of the picture file that `path` names.
+pub(super) fn decode(path: &Path, content: impl BufRead + Seek) -> Result<DynamicImage, InputError> {
+    let unreadable = |source| InputError::Unreadable { path: path.to_owned(), source };
+    let reader = ImageReader::new(content).with_guessed_format().map_err(unreadable)?;
     // TGA has no signature to be known by; its name is all there is to go by.
     let by_name = image::ImageFormat::from_path(path).ok();
     let Some(format) = reader.format().or(by_name) else {
         return Err(InputError::Unsupported { path: path.to_owned(), source: None });
     };
     let reader = ImageReader::with_format(reader.into_inner(), format);
-    decode(reader).map_err(|source| {
+    decode_within_limits(reader).map_err(|source| {
         let path = path.to_owned();
         match source {
             ImageError::Limits(_) => InputError::TooLarge { path, source },
@@ -43,7 +48,7 @@ pub(super) fn read(path: &Path) -> Result<DynamicImage, InputError> {
 }
 
 /// Decodes within the limits, and turns the picture upright.
-fn decode(mut reader: ImageReader<BufReader<File>>) -> ImageResult<DynamicImage> {
+fn decode_within_limits(mut reader: ImageReader<impl BufRead + Seek>) -> ImageResult<DynamicImage> {
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_FILE_SIDE);
     limits.max_image_height = Some(MAX_FILE_SIDE);
@@ -121,11 +126,40 @@ mod tests {
 
     #[test]
     fn pictures_that_only_claim_to_be_huge_are_refused() {
+        use ImageFormat::{Bmp, Gif, Jpeg, Png, Pnm, Qoi, Tga};
         // A side too long; then two allowed sides whose pixels take too much memory.
-        for header in ["P5 20000 1 255\n", "P6 16000 16000 255\n"] {
-            let (_folder, path) = written("bomb.pnm", header.as_bytes());
-            assert!(matches!(read(&path), Err(InputError::TooLarge { .. })), "{header}");
+        for (width, height) in [(20_000, 1), (1, 20_000), (16_000, 16_000)] {
+            for format in [Bmp, Gif, Jpeg, Png, Pnm, Qoi, Tga] {
+                let (_folder, path) = written("bomb.tga", &claiming(format, width, height));
+                assert!(matches!(read(&path), Err(InputError::TooLarge { .. })), "{format:?} {width}×{height}");
+            }
         }
+    }
+
+    /// A picture of a few pixels whose header says that they are many more.
+    fn claiming(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
+        let mut bytes = encoded(format);
+        let mut put = |at: usize, with: &[u8]| bytes[at..at + with.len()].copy_from_slice(with);
+        let (short_width, short_height) = (width as u16, height as u16);
+        match format {
+            ImageFormat::Bmp => put(18, &[width.to_le_bytes(), height.to_le_bytes()].concat()),
+            ImageFormat::Gif => put(6, &[short_width.to_le_bytes(), short_height.to_le_bytes()].concat()),
+            ImageFormat::Tga => put(12, &[short_width.to_le_bytes(), short_height.to_le_bytes()].concat()),
+            ImageFormat::Qoi => put(4, &[width.to_be_bytes(), height.to_be_bytes()].concat()),
+            ImageFormat::Jpeg => {
+                let frame = encoded(format).windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
+                put(frame + 5, &[short_height.to_be_bytes(), short_width.to_be_bytes()].concat());
+            }
+            ImageFormat::Png => {
+                put(16, &[width.to_be_bytes(), height.to_be_bytes()].concat());
+                // The chunk's sum, over its type and content.
+                let mut sum = flate2::Crc::new();
+                sum.update(&bytes[12..29]);
+                bytes[29..33].copy_from_slice(&sum.sum().to_be_bytes());
+            }
+            _ => return format!("P6 {width} {height} 255\n").into_bytes(),
+        }
+        bytes
     }
 
     #[test]

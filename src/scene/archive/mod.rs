@@ -94,12 +94,13 @@ impl Archive {
 
     /// Reads an archive.
     pub fn read(path: &Path) -> Result<Self, ArchiveError> {
-        let file = File::open(path).map_err(ArchiveProblem::Disk);
+        let file = open_ordinary(path).map_err(ArchiveProblem::Disk);
         file.and_then(|file| Self::read_from(BufReader::new(file)))
             .map_err(|problem| ArchiveError { path: path.to_owned(), problem })
     }
 
-    fn read_from(file: impl Read + Seek) -> Result<Self, ArchiveProblem> {
+    /// Reads an archive from an open file, or from memory.
+    pub fn read_from(file: impl Read + Seek) -> Result<Self, ArchiveProblem> {
         let mut members = Members { zip: ZipArchive::new(file)?, budget: MAX_BYTES };
         let images = members.read::<u8>("images")?.ok_or(ArchiveProblem::NoImages)?;
         let (len, shape) = match *images.shape {
@@ -167,6 +168,9 @@ impl Archive {
     }
 
     fn write_whole(&self, path: &Path) -> Result<(), ArchiveProblem> {
+        if std::fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            return Err(not_ordinary().into());
+        }
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let file = temporary_in(folder.unwrap_or(Path::new(".")))?;
         let mut zip = ZipWriter::new(BufWriter::new(file));
@@ -260,6 +264,18 @@ impl Archive {
         };
         Some(leading as u8)
     }
+}
+
+/// Opens a file, but nothing that could keep its reader waiting, such as a pipe.
+fn open_ordinary(path: &Path) -> io::Result<File> {
+    match std::fs::metadata(path)?.is_file() {
+        true => File::open(path),
+        false => Err(not_ordinary()),
+    }
+}
+
+fn not_ordinary() -> io::Error {
+    io::Error::other("it is no ordinary file")
 }
 
 /// Slice `index` of values in slices of `size`.

@@ -1,6 +1,6 @@
 //! A file that grows record by record.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -39,6 +39,10 @@ impl AppendFile {
         length: u64,
         ends_record: impl FnOnce(&mut File, u64) -> io::Result<bool>,
     ) -> Result<Self, LogError> {
+        // A link would lead out of the run's folder, to a file that is not ours to cut.
+        if !fs::symlink_metadata(path).map_err(FileError::refused("open", path))?.is_file() {
+            return Err(FileError::NotOrdinary { path: path.into() }.into());
+        }
         let mut file =
             OpenOptions::new().read(true).write(true).open(path).map_err(FileError::refused("open", path))?;
         let found = file.metadata().map_err(FileError::refused("measure", path))?.len();

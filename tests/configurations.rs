@@ -1,0 +1,237 @@
+//! Every configuration that can be written, with numbers from nothing to the absurd, is either refused with the name of a key, or
+//! makes a model that trains a step, is saved, and is loaded and used again.
+
+use candle_core::{Device, Tensor};
+use multi_entity_vae::config::*;
+use multi_entity_vae::evaluate::Decomposition;
+use multi_entity_vae::layers::{Activation, Extent};
+use multi_entity_vae::random;
+use multi_entity_vae::run::{Checkpoint, CheckpointError, LoadedRun, Progress};
+use multi_entity_vae::train::{Ramp, Schedule, Shape, TrainError, Trainer};
+use proptest::prelude::*;
+use proptest::{collection::vec, sample::select};
+use std::fmt::Debug;
+
+/// One value in so many is absurd.
+const COMMON: u32 = 60;
+
+/// Mostly of the usual values, now and then one of the absurd.
+fn mostly<T: Clone + Debug + 'static>(
+    usual: impl Strategy<Value = T> + 'static,
+    absurd: &'static [T],
+) -> BoxedStrategy<T> {
+    prop_oneof![COMMON => usual, 1 => select(absurd)].boxed()
+}
+
+/// A number of things.
+fn size() -> BoxedStrategy<usize> {
+    mostly(1..4usize, &[0, 63, 64, 65, 4096, 65_536, 65_537, 1 << 32, i64::MAX as usize, usize::MAX])
+}
+
+fn count() -> BoxedStrategy<u64> {
+    mostly(1..9u64, &[0, 1 << 32, i64::MAX as u64, i64::MAX as u64 + 1, u64::MAX])
+}
+
+const ABSURD: [f64; 10] =
+    [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, -0.0, f64::MAX, f64::MIN_POSITIVE, 1e30, 1e-300, 1e-30];
+
+fn number() -> BoxedStrategy<f64> {
+    mostly(0.0..2.0f64, &ABSURD)
+}
+
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let shape = select(vec![Shape::Linear, Shape::Cosine, Shape::Exponential]);
+    let ramp = (number(), number(), mostly(0.0..0.5, &ABSURD), mostly(0.5..1.0, &ABSURD), shape, number()).prop_map(
+        |(from, to, start, end, shape, warmup)| {
+            Schedule::Ramp(Ramp { from, to, start, end, shape, warmup: warmup / 2.0 })
+        },
+    );
+    prop_oneof![number().prop_map(Schedule::from), ramp]
+}
+
+fn activation() -> impl Strategy<Value = Activation> {
+    select(Activation::ALL.to_vec())
+}
+
+fn widths() -> BoxedStrategy<Vec<usize>> {
+    prop_oneof![COMMON => vec(size(), 0..3), 1 => Just(vec![1; 64]), 1 => Just(vec![1; 65])].boxed()
+}
+
+fn convolutions() -> BoxedStrategy<Vec<ConvolutionConfig>> {
+    let layer = (size(), size(), size(), prop::bool::weighted(0.2))
+        .prop_map(|(channels, kernel, stride, up)| ConvolutionConfig { channels, kernel, stride, up });
+    let deep = |up: bool| vec![ConvolutionConfig { channels: 1, kernel: 1, stride: 64, up }; 64];
+    prop_oneof![COMMON => vec(layer, 0..3), 1 => Just(deep(true)), 1 => Just(deep(false))].boxed()
+}
+
+fn encoder() -> impl Strategy<Value = EncoderConfig> {
+    let posteriors = select(vec![Posteriors::PerCell, Posteriors::Whole]);
+    prop_oneof![
+        (widths(), activation()).prop_map(|(hidden, activation)| EncoderConfig::Dense { hidden, activation }),
+        (convolutions(), activation(), posteriors, any::<bool>()).prop_map(
+            |(layers, activation, posteriors, coordinates)| {
+                EncoderConfig::Convolutional { layers, activation, posteriors, coordinates }
+            }
+        ),
+    ]
+}
+
+fn latent() -> impl Strategy<Value = Latent> {
+    prop_oneof![
+        (size(), activation()).prop_map(|(dimensions, activation)| Latent::Point { dimensions, activation }),
+        (size(), schedule()).prop_map(|(dimensions, beta)| Latent::Gaussian { dimensions, beta }),
+    ]
+}
+
+fn decoder() -> impl Strategy<Value = DecoderConfig> {
+    let placement = prop_oneof![Just(Placement::Canvas), size().prop_map(|patch| Placement::Glimpse { patch })];
+    let trunk = prop_oneof![
+        (widths(), activation()).prop_map(|(hidden, activation)| DecoderTrunk::Dense { hidden, activation }),
+        (widths(), size(), convolutions(), size(), size(), activation()).prop_map(
+            |(hidden, base, layers, kernel, stride, activation)| {
+                DecoderTrunk::Convolutional { hidden, base, layers, kernel, stride, activation }
+            }
+        ),
+    ];
+    (placement, trunk, any::<bool>()).prop_map(|(placement, trunk, coordinates)| DecoderConfig {
+        placement,
+        trunk,
+        coordinates,
+    })
+}
+
+fn model() -> impl Strategy<Value = ModelConfig> {
+    let selector =
+        (select(Rank::ALL.to_vec()), schedule()).prop_map(|(rank_by, radius)| SelectorConfig { rank_by, radius });
+    let compositor = prop_oneof![
+        select(CompositorConfig::ALL.to_vec()),
+        size().prop_map(|features| CompositorConfig::Render { features })
+    ];
+    let likelihood =
+        prop_oneof![Just(Likelihood::Bernoulli), number().prop_map(|deviation| Likelihood::Gaussian { deviation })];
+    // One entity is possible beside every encoder.
+    let entities = prop_oneof![3 => Just(1), 2 => size()];
+    (encoder(), latent(), selector, entities, decoder(), compositor, likelihood).prop_map(
+        |(encoder, latent, selector, entities, decoder, compositor, likelihood)| ModelConfig {
+            encoder,
+            latent,
+            selector,
+            entities,
+            decoder,
+            compositor,
+            likelihood,
+        },
+    )
+}
+
+fn configuration() -> impl Strategy<Value = Config> {
+    let binarisation = select(vec![Binarisation::GreyScale, Binarisation::Threshold, Binarisation::Dynamic]);
+    let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation)
+        .prop_map(|(scenes, digits, fresh, binarisation)| DataConfig { scenes, digits, fresh, binarisation });
+    let schedules = (schedule(), schedule(), schedule());
+    let intervals = (count(), count(), count(), count(), size());
+    let on_nonfinite = select(vec![OnNonfinite::Stop, OnNonfinite::Skip]);
+    let training = (count(), count(), size(), schedules, number(), intervals, on_nonfinite).prop_map(
+        |(seed, steps, batch, (learning_rate, location_charge, idle_beta), clip, intervals, on_nonfinite)| {
+            let (validate_every, validation_scenes, evaluation_scenes, log_every, keep_last) = intervals;
+            TrainingConfig {
+                seed,
+                steps,
+                batch,
+                learning_rate,
+                location_charge,
+                idle_beta,
+                clip,
+                validate_every,
+                validation_scenes,
+                evaluation_scenes,
+                log_every,
+                keep_last,
+                on_nonfinite,
+            }
+        },
+    );
+    (data, model(), training).prop_map(|(data, model, training)| Config { data, model, training })
+}
+
+fn image() -> impl Strategy<Value = Extent> {
+    let side = || mostly(1..10usize, &[0, 61, 4096, 4097, 1 << 40, usize::MAX]);
+    (side(), side(), mostly(1..4usize, &[0, 4, 5, usize::MAX])).prop_map(|(h, w, c)| Extent::new(h, w, c))
+}
+
+/// The key at the head of a message is one that the configuration has.
+fn names_a_key(config: &Config, message: &str) -> bool {
+    let tree = serde_json::to_value(config).expect("numbers and texts");
+    let key = message.split(':').next().unwrap_or_default().replace('[', ".").replace(']', "");
+    let found = key.split('.').try_fold(&tree, |tree, part| match part.parse::<usize>() {
+        Ok(index) => tree.get(index),
+        Err(_) => tree.get(part),
+    });
+    // The last convolution of a decoder is written as two keys of its own.
+    let own =
+        message.starts_with("model.decoder.trunk.kernel: ") || message.starts_with("model.decoder.trunk.stride: ");
+    found.is_some() || own
+}
+
+/// Trains a step, saves, loads and takes an image apart. Numbers that overflow must be told.
+fn works(config: &Config, image: Extent) -> Result<(), String> {
+    let device = Device::Cpu;
+    let said = |e: &dyn std::fmt::Display| e.to_string();
+    let mut trainer = Trainer::new(config.clone(), image, &device).map_err(|e| said(&e))?;
+    assert_eq!(trainer.variables().count(), config.model.parameters(image), "{:?}", config.model);
+    let shape = (config.training.batch, image.height, image.width, image.channels);
+    let mut pixels = vec![0f32; shape.0 * image.len()];
+    random::normals(&mut random::stream(0, "pixels", 0), &mut pixels);
+    pixels.iter_mut().for_each(|p| *p = p.abs().min(1.0));
+    let images = Tensor::from_vec(pixels, shape, &device).map_err(|e| said(&e))?;
+    match trainer.step(&images) {
+        Ok(_) => {}
+        Err(TrainError::NonFinite { .. }) => return Ok(()),
+        Err(e) => return Err(said(&e)),
+    }
+    let folder = tempfile::tempdir().map_err(|e| said(&e))?;
+    let path = folder.path().join("last.safetensors");
+    let progress = Progress { step: trainer.steps(), ..Progress::default() };
+    Checkpoint::save(&path, &trainer, &progress).map_err(|e| said(&e))?;
+    let checkpoint = Checkpoint::load(&path).map_err(|e| said(&e))?;
+    assert_eq!(&checkpoint.config, config);
+    let run = LoadedRun::from_checkpoint(&checkpoint, &device).map_err(|e: CheckpointError| said(&e))?;
+    let first = images.narrow(0, 0, 1).map_err(|e| said(&e))?;
+    let parts = Decomposition::of(&run.model, &first, &trainer.selection()).map_err(|e| said(&e))?;
+    assert_eq!(parts.present[0].len(), config.model.entities);
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_configuration_is_refused_by_its_key_or_works((config, image) in (configuration(), image())) {
+        match config.validate(image) {
+            Err(e) => prop_assert!(names_a_key(&config, &e.to_string()), "{e}"),
+            // What is allowed can still be more than a test has time for.
+            Ok(()) if config.model.parameters(image) > 1 << 18 => {}
+            Ok(()) if config.model.activations(image).saturating_mul(config.training.batch) > 1 << 21 => {}
+            Ok(()) => {
+                let saved = Config::from_toml("its own", &config.to_toml());
+                prop_assert_eq!(saved.ok(), Some(config.clone()));
+                works(&config, image).map_err(TestCaseError::fail)?;
+            }
+        }
+    }
+}
+
+/// Found by the above: cells of one and a half pixels, of which the last pixels had none.
+#[test]
+fn cells_that_are_no_whole_number_of_pixels_are_refused() {
+    let strides = |layers: &str| {
+        let settings = ["model.selector.rank_by=brightness".to_string(), format!("model.encoder.layers=[{layers}]")];
+        let config = Config::resolve(Preset::MultiEntity, None, &settings).unwrap();
+        config.validate(Extent::new(12, 12, 1)).map_err(|e| e.to_string())
+    };
+    let (down, up) = ("{channels=1,kernel=1,stride=3}", "{channels=1,kernel=1,stride=2,up=true}");
+    let refusal = strides(&format!("{down},{up}")).unwrap_err();
+    assert!(refusal.starts_with("model.encoder.layers: strides of 3 down and 2 up"), "{refusal}");
+    assert!(strides(up).is_err());
+    assert_eq!(strides(&format!("{{channels=1,kernel=1,stride=4}},{up}")), Ok(()));
+}
