@@ -5,6 +5,7 @@ mod cli;
 mod clustering;
 mod gradients;
 mod layers;
+mod likelihood;
 mod model;
 mod oracle;
 mod torch;

@@ -133,15 +133,16 @@ fn every_key() -> Vec<String> {
         leaves(&tree(&preset.config()), "", &mut keys);
     }
     let variants = [
-        ("encoder", &["layers", "posteriors", "coordinates", "hidden", "activation"][..]),
-        ("latent", &["dimensions", "beta", "activation"]),
-        ("decoder.placement", &["patch"]),
-        ("decoder.trunk", &["hidden", "base", "layers", "kernel", "stride", "activation"]),
-        ("compositor", &["features"]),
-        ("likelihood", &["deviation"]),
+        ("model.encoder", &["layers", "posteriors", "coordinates", "hidden", "activation"][..]),
+        ("model.latent", &["dimensions", "beta", "activation"]),
+        ("model.decoder.placement", &["patch"]),
+        ("model.decoder.trunk", &["hidden", "base", "layers", "kernel", "stride", "activation"]),
+        ("model.compositor", &["features"]),
+        ("model.likelihood", &["deviation"]),
+        ("training.objective", &["samples"]),
     ];
     for (part, names) in variants {
-        keys.extend(names.iter().map(|name| format!("model.{part}.{name}")));
+        keys.extend(names.iter().map(|name| format!("{part}.{name}")));
     }
     keys.sort();
     keys.dedup();

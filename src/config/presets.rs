@@ -93,6 +93,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
             seed: 0,
             steps: 11_000, // 20 epochs of 55,000 digits
             batch: 100,
+            objective: Objective::Elbo,
             learning_rate: 1e-3.into(),
             location_charge: 0.0.into(),
             clip: 0.0,
@@ -134,6 +135,7 @@ fn multi_entity() -> Config {
             seed: 0,
             steps: 5_000,
             batch: 32,
+            objective: Objective::Elbo,
             // Twice that learns faster, and then takes digits apart into two entities, in some seeds more than in others.
             learning_rate: Schedule::cosine(8e-4, 1e-4, 0.02),
             location_charge: 8.0.into(),

@@ -24,7 +24,26 @@ impl Config {
         non_negative("training.learning_rate", &t.learning_rate)?;
         non_negative("training.location_charge", &t.location_charge)?;
         self.model.validate(image)?;
+        self.check_objective()?;
         self.check_size(image)
+    }
+
+    /// Importance weights are p(x, z) / q(z|x): there is nothing in them for a β, a charge or a point to act on.
+    fn check_objective(&self) -> Result<(), ConfigError> {
+        let samples = match self.training.objective {
+            Objective::Elbo => return Ok(()),
+            Objective::Iwae { samples } | Objective::Dreg { samples } => samples,
+        };
+        check("training.objective.samples", samples >= 1, "must be at least 1")?;
+        let Latent::Gaussian { beta, .. } = &self.model.latent else {
+            let reason = "weighs samples of q(z|x), which a point latent does not have: set it to elbo, or \
+                          model.latent.kind to gaussian";
+            return check("training.objective.kind", false, reason);
+        };
+        let reason = "must be 1 for the importance-weighted objectives, which have no KL to multiply";
+        check("model.latent.beta", *beta == Schedule::Constant(1.0), reason)?;
+        let reason = "must be 0 for the importance-weighted objectives: it is no part of their bound";
+        check("training.location_charge", self.training.location_charge == Schedule::Constant(0.0), reason)
     }
 
     fn check_size(&self, image: Extent) -> Result<(), ConfigError> {
@@ -39,9 +58,9 @@ impl Config {
             EncoderConfig::Dense { .. } => 1,
         };
         let per_image = (image.height * image.width).saturating_mul((self.model.entities * channels).max(widest));
-        let numbers = per_image.saturating_mul(self.training.batch);
-        let reason =
-            "batch × entities × pixels is too large for one step: lower training.batch, model.entities or the image";
+        let numbers = per_image.saturating_mul(self.training.batch).saturating_mul(self.training.objective.samples());
+        let reason = "batch × samples × entities × pixels is too large for one step: lower training.batch, \
+                      training.objective.samples, model.entities or the image";
         check("training.batch", numbers <= MOST_NUMBERS, reason)
     }
 }

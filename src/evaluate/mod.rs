@@ -4,6 +4,7 @@
 //! stream by, and [`Report`] is the result, for machines (JSON) and people (a table).
 
 mod accumulator;
+mod bound;
 mod clustering;
 mod counting;
 mod log_factorials;
@@ -15,6 +16,7 @@ mod scenes;
 mod segmentation;
 
 pub use accumulator::{Accumulator, SceneOutcome};
+pub use bound::{BoundReport, LikelihoodBound};
 pub use clustering::{Contingency, adjusted_mutual_information, adjusted_rand_index};
 pub use counting::{CountConfusion, CountTooLarge, MAX_COUNT};
 pub use log_factorials::LogFactorials;
