@@ -3,6 +3,7 @@
 mod architecture;
 mod cli;
 mod clustering;
+mod disentanglement;
 mod gradients;
 mod layers;
 mod likelihood;

@@ -16,7 +16,7 @@ const BATCH: usize = 64;
 pub struct Args {
     /// Folder of a trained run
     run: PathBuf,
-    /// Recipe (digits, air, survey, single) or .npz file [default: the run's own]
+    /// Recipe (digits, air, survey, single, sprite, sprites, tetrominoes) or .npz file [default: the run's own]
     #[arg(long)]
     scenes: Option<String>,
     /// train, validation, test or general

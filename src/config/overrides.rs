@@ -73,14 +73,16 @@ impl Layers {
         Ok(config)
     }
 
-    /// Every written key must be one of `known`, or lie inside one (a schedule's table).
+    /// Every written key must be one of `known`, or lie inside one (a schedule's table), or hold one (a number that a later layer
+    /// made a table).
     fn check(
         &self,
         known: &[String],
         error: impl Fn(String, String, Option<String>) -> ConfigError,
     ) -> Result<(), ConfigError> {
         for (origin, key) in &self.written {
-            let fits = |k: &String| k == key || key.strip_prefix(k.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            let inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+            let fits = |k: &String| k == key || inside(key, k) || inside(k, key);
             if !known.iter().any(fits) {
                 let nearest = nearest(key, known.iter().map(String::as_str)).map(str::to_string);
                 return Err(error(origin.clone(), key.clone(), nearest));

@@ -49,8 +49,9 @@ impl Preset {
             config.data = data(scenes, false);
             if self == Self::MultiEntity {
                 config.model.entities = match scenes.parse() {
-                    Ok(Recipe::Single) => 1,
-                    Ok(Recipe::Air) => 3,
+                    Ok(Recipe::Single | Recipe::Sprite) => 1,
+                    Ok(Recipe::Air | Recipe::Tetrominoes) => 3,
+                    Ok(Recipe::Sprites) => 5,
                     Ok(Recipe::Survey) => 6,
                     _ => config.model.entities,
                 };

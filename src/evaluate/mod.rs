@@ -7,6 +7,7 @@ mod accumulator;
 mod bound;
 mod clustering;
 mod counting;
+pub mod disentanglement;
 mod log_factorials;
 mod matching;
 mod mean;
