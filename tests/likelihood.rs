@@ -248,11 +248,11 @@ fn iwae_of_one_sample_is_the_elbo_of_that_sample() -> Result<()> {
         small.model.iwae_loss(&images, &encoding, &noise)?,
         small.model.dreg_loss(&small.fixed, &images, &encoding, &noise)?,
     ] {
-        let [total, reconstruction, kl, charge] = loss.values()?;
+        let [total, reconstruction, kl, idle, charge] = loss.values()?;
         assert!((total - expected).abs() < 1e-10, "{total}, not {expected}");
         assert!((reconstruction + log_likelihood / 2.0).abs() < 1e-10);
         assert!((kl - inference.entities.kl()?.sum_all()?.to_scalar::<f64>()? / 2.0).abs() < 1e-10);
-        assert_eq!(charge, 0.0);
+        assert_eq!((idle, charge), (0.0, 0.0));
     }
     Ok(())
 }
@@ -332,7 +332,8 @@ fn what_has_no_importance_weights_is_refused_by_name() {
     refused(Preset::Autoencoder, &[iwae], "training.objective.kind");
     refused(Preset::BetaVae, &["training.objective.kind=dreg"], "model.latent.beta");
     refused(Preset::Vae, &[iwae, "model.latent.beta={from=0,to=1}"], "model.latent.beta");
-    refused(Preset::MultiEntity, &[iwae], "training.location_charge");
+    refused(Preset::MultiEntity, &[iwae, "training.idle_beta=0"], "training.location_charge");
+    refused(Preset::MultiEntity, &[iwae, "training.location_charge=0", "training.idle_beta=0.1"], "training.idle_beta");
     refused(Preset::Vae, &[iwae, "training.objective.samples=0"], "training.objective.samples");
     refused(Preset::Vae, &[iwae, "training.objective.samples=100000"], "training.batch");
     let fine = [iwae.to_string(), "training.objective.samples=7".to_string()];

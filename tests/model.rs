@@ -187,7 +187,7 @@ impl Built {
     }
 
     fn loss(&self, inference: &Inference) -> Result<Tensor> {
-        Ok(Weights { beta: 1.5, location_charge: 0.7 }.loss(inference, &self.images)?.total)
+        Ok(Weights { beta: 1.5, idle_beta: 0.2, location_charge: 0.7 }.loss(inference, &self.images)?.total)
     }
 }
 
@@ -264,7 +264,7 @@ fn a_fresh_model_of_every_variant_can_learn() -> Result<()> {
         let Built { images, noise, selection, .. } = variant.build()?;
         let images = images.to_dtype(DType::F32)?;
         let inference = model.forward(&images, &selection, Some(&noise.to_dtype(DType::F32)?))?;
-        let loss = Weights { beta: 1.0, location_charge: 0.0 }.loss(&inference, &images)?;
+        let loss = Weights { beta: 1.0, ..Weights::default() }.loss(&inference, &images)?;
         let gradients = loss.reconstruction.backward()?;
         for (name, var) in variables.all() {
             let gradient = gradients.get(&var).map_or(Ok(vec![]), numbers)?;
@@ -544,7 +544,7 @@ fn extreme_encoders_stay_finite() -> Result<()> {
         let Built { images, noise, selection, .. } = variant.build()?;
         let images = images.to_dtype(DType::F32)?;
         let inference = model.forward(&images, &selection, Some(&noise.to_dtype(DType::F32)?))?;
-        let loss = Weights { beta: 1.0, location_charge: 1.0 }.loss(&inference, &images)?;
+        let loss = Weights { beta: 1.0, idle_beta: 1.0, location_charge: 1.0 }.loss(&inference, &images)?;
         assert!(loss.values()?.iter().all(|x| x.is_finite()), "variant {}: {:?}", variant.seed, loss.values()?);
         let gradients = loss.total.backward()?;
         for (name, var) in &all {
@@ -902,18 +902,20 @@ fn the_loss_is_the_sum_of_its_terms() -> Result<()> {
         let inference = built.forward()?;
         let (b, k) = inference.entities.dims2()?;
         let kls = numbers(&inference.entities.kl()?)?;
+        let every = numbers(&inference.candidates.kl()?)?;
         let nats = numbers(&inference.log_prob(&built.images)?)?;
         let per_image = |values: &[f64]| values.iter().sum::<f64>() / b as f64;
-        for (beta, location_charge) in [(1.0, 0.0), (0.0, 2.0), (4.0, 0.5)] {
-            let loss = Weights { beta, location_charge }.loss(&inference, &built.images)?;
-            let [total, reconstruction, kl, charge] = loss.values()?;
+        for (beta, idle_beta, location_charge) in [(1.0, 0.0, 0.0), (0.0, 0.3, 2.0), (4.0, 1.0, 0.5)] {
+            let loss = Weights { beta, idle_beta, location_charge }.loss(&inference, &built.images)?;
+            let [total, reconstruction, kl, idle, charge] = loss.values()?;
             let used: Vec<f64> = kls.iter().map(|kl| location_charge * (1.0 - (-kl / 2.0).exp())).collect();
-            let expected = [-per_image(&nats), per_image(&kls), per_image(&used)];
-            for (value, expected) in [reconstruction, kl, charge].iter().zip(expected) {
+            let not_kept = idle_beta * (per_image(&every) - per_image(&kls));
+            let expected = [-per_image(&nats), per_image(&kls), not_kept, per_image(&used)];
+            for (value, expected) in [reconstruction, kl, idle, charge].iter().zip(expected) {
                 assert!((value - expected).abs() < 1e-9 * (1.0 + expected.abs()), "variant {}", variant.seed);
             }
-            assert!((total - reconstruction - beta * kl - charge).abs() < 1e-9 * (1.0 + total.abs()));
-            assert!(charge <= location_charge * k as f64 && kl >= -1e-12);
+            assert!((total - reconstruction - beta * kl - idle - charge).abs() < 1e-9 * (1.0 + total.abs()));
+            assert!(charge <= location_charge * k as f64 && kl >= -1e-12 && idle >= -1e-9);
         }
     }
     Ok(())

@@ -72,7 +72,7 @@ fn presets_are_the_plain_models() -> Result<()> {
         let selection = Selection { rank_by: config.selector.rank_by, entities: 1, radius: 0, seed: 0 };
         let shaped = images.reshape((BATCH, 28, 28, 1))?;
         let inference = model.forward(&shaped, &selection, Some(&noise.reshape((BATCH, 1, dimensions))?))?;
-        let ours = Weights { beta, location_charge: 0.0 }.loss(&inference, &shaped)?;
+        let ours = Weights { beta, ..Weights::default() }.loss(&inference, &shaped)?;
         let weights = variables.all().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
         let theirs = oracle(&weights, &images, (preset != Preset::Autoencoder).then_some(&noise), beta)?;
 
@@ -85,8 +85,8 @@ fn presets_are_the_plain_models() -> Result<()> {
             let scale = largest(b)?;
             assert!(scale > 0.0 && largest(&(a - b)?)? < 1e-10 * scale, "{}: gradient of {name}", preset.name());
         }
-        let [total, reconstruction, kl, charge] = ours.values()?;
-        assert_eq!((kl > 0.0, charge), (preset != Preset::Autoencoder, 0.0));
+        let [total, reconstruction, kl, idle, charge] = ours.values()?;
+        assert_eq!((kl > 0.0, idle, charge), (preset != Preset::Autoencoder, 0.0, 0.0));
         assert!((total - reconstruction - beta * kl).abs() < 1e-9);
         losses.push(total);
     }

@@ -26,6 +26,7 @@ struct Case {
     image: (usize, usize, usize),
     batch: usize,
     beta: f64,
+    idle_beta: f64,
     location_charge: f64,
     model: ModelConfig,
     images: Vec<f64>,
@@ -77,7 +78,7 @@ impl Case {
                 radius: self.model.selector.radius.last() as usize,
                 seed: 0,
             },
-            weights: Weights { beta: self.beta, location_charge: self.location_charge },
+            weights: Weights { beta: self.beta, idle_beta: self.idle_beta, location_charge: self.location_charge },
         })
     }
 }

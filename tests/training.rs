@@ -343,7 +343,7 @@ fn every_preset_learns_a_fixed_batch() -> std::result::Result<(), TrainError> {
         let (first, last) = (mean(&reports[..3]), mean(&reports[57..]));
         assert!(last < 0.6 * first, "{}: from {first} to {last} nats", preset.name());
         for r in &reports {
-            let sum = r.reconstruction_nats + r.beta * r.kl_nats + r.charge_nats;
+            let sum = r.reconstruction_nats + r.beta * r.kl_nats + r.idle_nats + r.charge_nats;
             assert!((r.loss - sum).abs() < 1e-4 * r.loss, "{}: {r:?}", preset.name());
         }
         assert_eq!(reports.iter().any(|r| r.kl_nats != 0.0), preset != Preset::Autoencoder);

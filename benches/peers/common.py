@@ -157,7 +157,8 @@ class Case:
         self.image, self.batch = tuple(case["image"]), case["batch"]
         self.grid, self.cell = tuple(case["grid"]), tuple(case["cell"])
         self.rate, self.beta = case["learning_rate"], case["beta"]
-        self.charge, self.clip, self.radius = case["location_charge"], case["clip"], case["radius"]
+        self.idle_beta, self.charge = case["idle_beta"], case["location_charge"]
+        self.clip, self.radius = case["clip"], case["radius"]
         self.entities, self.dimensions = model["entities"], model["latent"]["dimensions"]
         # A union of one and a sum of one are that one.
         self.union = model["compositor"]["kind"] == "union" and self.entities > 1

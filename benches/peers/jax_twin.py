@@ -75,7 +75,7 @@ class JaxTwin:
         return jnp.stack(cells, 1)
 
     def entities(self, weights, images):
-        """The kept posteriors (B, K, 2D) and their cells."""
+        """All posteriors (B, N, 2D), the kept ones (B, K, 2D) and their cells."""
         b, n = images.shape[0], self.case.cells
         parameters = self.run(weights, self.case.encoder, images).reshape(b, n, -1)
         if self.case.by_brightness:
@@ -84,7 +84,8 @@ class JaxTwin:
         else:
             scores = self.posterior(lax.stop_gradient(parameters))[2]
         cells = self.select(scores)
-        return jnp.take_along_axis(parameters, cells[:, :, None], 1, mode="promise_in_bounds"), cells
+        kept = jnp.take_along_axis(parameters, cells[:, :, None], 1, mode="promise_in_bounds")
+        return parameters, kept, cells
 
     def components(self, weights, z, cells):
         """z (B, K, D) → components (B, K, H, W, C)."""
@@ -111,10 +112,11 @@ class JaxTwin:
         return (empty - images * (jnp.log(ink) + empty)).sum()
 
     def loss(self, weights, images, noise):
-        entities, cells = self.entities(weights, images)
+        candidates, entities, cells = self.entities(weights, images)
         mean, log_var, kl = self.posterior(entities)
         z = mean + jnp.exp(log_var / 2) * noise
         total = self.nats(self.components(weights, z, cells), images) + self.case.beta * kl.sum()
+        total += self.case.idle_beta * (self.posterior(candidates)[2].sum() - kl.sum())
         total -= self.case.charge * jnp.expm1(-kl / 2).sum()
         return total / images.shape[0]
 
@@ -139,7 +141,7 @@ class JaxTwin:
 
     def infer(self, weights, images):
         """The composed image's probabilities (B, H, W, C), the entities' strengths (B, K, H, W), and components."""
-        entities, cells = self.entities(weights, images)
+        _, entities, cells = self.entities(weights, images)
         components = self.components(weights, self.posterior(entities)[0], cells)
         strengths = jax.nn.sigmoid(components.max(4))
         if self.case.union:

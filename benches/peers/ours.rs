@@ -88,6 +88,7 @@ fn mve_64() -> Config {
     };
     config.model.compositor = CompositorConfig::Sum;
     config.training.batch = 64;
+    config.training.idle_beta = 0.0.into();
     config.training.location_charge = 0.0.into();
     config.training.clip = 0.0;
     config
@@ -131,7 +132,7 @@ fn write(case: &str, folder: &Path) -> Result<(), Error> {
     let description = json!({
         "name": case, "model": model, "image": [image.height, image.width, image.channels], "batch": training.batch,
         "learning_rate": training.learning_rate.value(0, 1), "beta": beta,
-        "location_charge": training.location_charge.value(0, 1), "clip": training.clip,
+        "idle_beta": training.idle_beta.value(0, 1), "location_charge": training.location_charge.value(0, 1), "clip": training.clip,
         "radius": model.selector.radius.value(0, 1) as usize, "grid": [grid.0, grid.1], "cell": [cell.0, cell.1],
     });
     std::fs::write(folder.join("case.json"), serde_json::to_string_pretty(&description)?)?;

@@ -87,7 +87,7 @@ class TensorflowTwin:
         return tf.stack(cells, 1)
 
     def entities(self, images):
-        """The kept posteriors (B, K, 2D) and their cells."""
+        """All posteriors (B, N, 2D), the kept ones (B, K, 2D) and their cells."""
         b, n = images.shape[0], self.case.cells
         parameters = tf.reshape(self.run(self.case.encoder, images), [b, n, -1])
         if self.case.by_brightness:
@@ -97,7 +97,7 @@ class TensorflowTwin:
             scores = self.posterior(tf.stop_gradient(parameters))[2]
         cells = self.select(scores)
         rows = cells + tf.range(b)[:, None] * n
-        return tf.gather(tf.reshape(parameters, [-1, parameters.shape[2]]), rows), cells
+        return parameters, tf.gather(tf.reshape(parameters, [-1, parameters.shape[2]]), rows), cells
 
     def components(self, place, z, cells):
         """z (B, K, D) → components (B, K, H, W, C)."""
@@ -156,10 +156,12 @@ class TensorflowTwin:
         return tf.reduce_sum(empty - images * (tf.math.log(ink) + empty))
 
     def loss(self, place, images, noise):
-        entities, cells = self.entities(images)
+        candidates, entities, cells = self.entities(images)
         mean, log_var, kl = self.posterior(entities)
         z = mean + tf.exp(log_var / 2) * noise
         total = self.nats(self.components(place, z, cells), images) + self.case.beta * tf.reduce_sum(kl)
+        if self.case.idle_beta:
+            total += self.case.idle_beta * (tf.reduce_sum(self.posterior(candidates)[2]) - tf.reduce_sum(kl))
         if self.case.charge:
             total -= self.case.charge * tf.reduce_sum(tf.math.expm1(-kl / 2))
         return total / images.shape[0]
@@ -191,7 +193,7 @@ class TensorflowTwin:
 
     def infer(self, place, images):
         """The composed image's probabilities (B, H, W, C), the entities' strengths (B, K, H, W), and components."""
-        entities, cells = self.entities(images)
+        _, entities, cells = self.entities(images)
         components = self.components(place, self.posterior(entities)[0], cells)
         strengths = tf.sigmoid(tf.reduce_max(components, 4))
         if self.case.union:

@@ -99,7 +99,7 @@ class TorchTwin:
         return torch.stack(cells, 1)
 
     def entities(self, images):
-        """The kept posteriors (B, K, 2D) and their cells."""
+        """All posteriors (B, N, 2D), the kept ones (B, K, 2D) and their cells."""
         parameters = self.encode(images)
         b, n, numbers = parameters.shape
         if self.case.by_brightness:
@@ -108,7 +108,7 @@ class TorchTwin:
             scores = self.posterior(parameters.detach())[2]
         cells = self.select(scores)
         rows = cells + torch.arange(b)[:, None] * n
-        return parameters.reshape(b * n, numbers)[rows.flatten()].reshape(b, -1, numbers), cells
+        return parameters, parameters.reshape(b * n, numbers)[rows.flatten()].reshape(b, -1, numbers), cells
 
     def components(self, z, cells):
         """z (B, K, D) → components (B, K, C, H, W)."""
@@ -143,17 +143,19 @@ class TorchTwin:
         return torch.lerp(empty, -ink.log(), images).sum()
 
     def loss(self, images, noise):
-        entities, cells = self.entities(images)
+        candidates, entities, cells = self.entities(images)
         mean, log_var, kl = self.posterior(entities)
         z = mean + (log_var / 2).exp() * noise
         total = self.nats(self.components(z, cells), images) + self.case.beta * kl.sum()
+        if self.case.idle_beta:
+            total = total + self.case.idle_beta * (self.posterior(candidates)[2].sum() - kl.sum())
         if self.case.charge:
             total = total + self.case.charge * -torch.expm1(-kl / 2).sum()
         return total / images.shape[0]
 
     def infer(self, images):
         """The composed image's probabilities (B, C, H, W), the entities' strengths (B, K, H, W), and components."""
-        entities, cells = self.entities(images)
+        _, entities, cells = self.entities(images)
         components = self.components(self.posterior(entities)[0], cells)
         strengths = torch.sigmoid(components.amax(2) if self.case.image[2] > 1 else components[:, :, 0])
         if self.case.union:

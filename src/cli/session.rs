@@ -192,6 +192,7 @@ impl<'a> Session<'a> {
             ("train/loss", report.loss),
             ("train/reconstruction_nats", report.reconstruction_nats),
             ("train/kl_nats", report.kl_nats),
+            ("train/idle_nats", report.idle_nats),
             ("train/charge_nats", report.charge_nats),
             ("train/gradient_norm", report.gradient_norm),
             ("train/learning_rate", report.learning_rate),
@@ -322,6 +323,9 @@ fn weights_in_words(trainer: &Trainer) -> String {
         }
         (Latent::Gaussian { beta, .. }, Objective::Elbo) => {
             let mut text = format!("loss = −log p + {beta} · KL");
+            if config.training.idle_beta.last() > 0.0 {
+                text += &format!(" + {} · idle KL", config.training.idle_beta);
+            }
             if config.training.location_charge.last() > 0.0 {
                 text += &format!(" + {} per entity in use", config.training.location_charge);
             }

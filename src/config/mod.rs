@@ -63,6 +63,9 @@ pub struct TrainingConfig {
     pub learning_rate: Schedule,
     /// Nats charged for each entity in use, a regulariser beside the ELBO; log N is what its location costs.
     pub location_charge: Schedule,
+    /// Factor of the KL of the idle candidates, those that are not kept: a regulariser beside the ELBO, after which the KL map peaks
+    /// once for each object.
+    pub idle_beta: Schedule,
     /// Gradients whose norm over all variables is larger are scaled down to this; 0 leaves them alone.
     pub clip: f64,
     /// Steps from one validation to the next.

@@ -97,6 +97,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
             objective: Objective::Elbo,
             learning_rate: 1e-3.into(),
             location_charge: 0.0.into(),
+            idle_beta: 0.0.into(),
             clip: 0.0,
             validate_every: 550,
             validation_scenes: 1000,
@@ -140,6 +141,7 @@ fn multi_entity() -> Config {
             // Twice that learns faster, and then takes digits apart into two entities, in some seeds more than in others.
             learning_rate: Schedule::cosine(8e-4, 1e-4, 0.02),
             location_charge: 8.0.into(),
+            idle_beta: 0.0.into(),
             clip: 10.0,
             validate_every: 500,
             validation_scenes: 256,

@@ -23,6 +23,7 @@ impl Config {
         check("training.clip", t.clip.is_finite() && t.clip >= 0.0, "must be 0 (off) or a positive number")?;
         non_negative("training.learning_rate", &t.learning_rate)?;
         non_negative("training.location_charge", &t.location_charge)?;
+        non_negative("training.idle_beta", &t.idle_beta)?;
         self.model.validate(image)?;
         self.check_objective()?;
         self.check_size(image)
@@ -43,7 +44,9 @@ impl Config {
         let reason = "must be 1 for the importance-weighted objectives, which have no KL to multiply";
         check("model.latent.beta", *beta == Schedule::Constant(1.0), reason)?;
         let reason = "must be 0 for the importance-weighted objectives: it is no part of their bound";
-        check("training.location_charge", self.training.location_charge == Schedule::Constant(0.0), reason)
+        let none = Schedule::Constant(0.0);
+        check("training.location_charge", self.training.location_charge == none, reason)?;
+        check("training.idle_beta", self.training.idle_beta == none, reason)
     }
 
     fn check_size(&self, image: Extent) -> Result<(), ConfigError> {

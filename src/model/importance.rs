@@ -91,7 +91,13 @@ impl Model {
 /// The terms that are shown beside the bound: the ELBO's, which do not add up to it.
 fn importance_loss(total: Tensor, weighed: &Weighed, encoding: &Encoding) -> Result<Loss> {
     let kl = encoding.entities.detach().kl()?.sum(1)?.mean(0)?;
-    Ok(Loss { total, reconstruction: weighed.log_likelihood.detach().mean_all()?.neg()?, charge: kl.zeros_like()?, kl })
+    Ok(Loss {
+        total,
+        reconstruction: weighed.log_likelihood.detach().mean_all()?.neg()?,
+        idle: kl.zeros_like()?,
+        charge: kl.zeros_like()?,
+        kl,
+    })
 }
 
 /// Each image (B, H, W, C) `times` over: (B · times, H, W, C).

@@ -1,19 +1,23 @@
 //! The loss, in nats per image:
 //!
-//! > loss = −log p(x|z) + β Σ_k KL_k (+ c Σ_k (1 − e^(−KL_k / 2)))
+//! > loss = −log p(x|z) + β Σ_kept KL_k (+ β_idle Σ_idle KL_n + c Σ_kept (1 − e^(−KL_k / 2)))
 //!
-//! Both terms are sums, over pixels and over latent dimensions, averaged over the batch alone; β multiplies the KL and nothing
-//! else. The term in brackets, a smooth charge of c nats per entity that is in use, is a regulariser for training and never
-//! part of a reported ELBO.
+//! All terms are sums, over pixels and over latent dimensions, averaged over the batch alone; β multiplies the KL of the kept
+//! candidates and nothing else. The terms in brackets are regularisers for training and never part of a reported ELBO. The first
+//! is the KL of the candidates that are *not* kept, which nothing else restrains: a little of it, and the KL map has one peak
+//! for each object, at its middle, instead of a ridge on which a second entity finds a place. The second is a smooth charge
+//! of c nats for each entity that is in use.
 
 use super::Inference;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// The loss's weights at one moment of training.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Weights {
-    /// Factor of the KL.
+    /// β, factor of the KL.
     pub beta: f64,
+    /// β_idle, factor of the KL of the candidates that are not kept.
+    pub idle_beta: f64,
     /// c, nats charged for each entity in use.
     pub location_charge: f64,
 }
@@ -27,16 +31,18 @@ pub struct Loss {
     pub reconstruction: Tensor,
     /// Σ_k KL_k in nats, unweighted.
     pub kl: Tensor,
+    /// The idle candidates' KL as it entered the loss.
+    pub idle: Tensor,
     /// The location charge as it entered the loss.
     pub charge: Tensor,
 }
 
 impl Loss {
-    /// The terms on the host: total, reconstruction, KL, charge.
-    pub fn values(&self) -> Result<[f64; 4]> {
-        let terms = [&self.total, &self.reconstruction, &self.kl, &self.charge];
+    /// The terms on the host: total, reconstruction, KL, idle KL, charge.
+    pub fn values(&self) -> Result<[f64; 5]> {
+        let terms = [&self.total, &self.reconstruction, &self.kl, &self.idle, &self.charge];
         let terms = Tensor::stack(&terms, 0)?.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>()?;
-        Ok([terms[0], terms[1], terms[2], terms[3]])
+        Ok([terms[0], terms[1], terms[2], terms[3], terms[4]])
     }
 }
 
@@ -46,8 +52,12 @@ impl Weights {
         let reconstruction = inference.log_prob(images)?.mean(0)?.neg()?;
         let kls = inference.entities.kl()?; // (B, K)
         let kl = kls.sum(1)?.mean(0)?;
+        let idle = match self.idle_beta {
+            0.0 => kl.zeros_like()?, // the KL of every candidate, and its way back, are work
+            idle_beta => ((inference.candidates.kl()?.sum(1)?.mean(0)? - &kl)? * idle_beta)?,
+        };
         let charge = (((kls * -0.5)?.exp()?.neg()? + 1.0)?.sum(1)?.mean(0)? * self.location_charge)?;
-        let total = ((&reconstruction + (&kl * self.beta)?)? + &charge)?;
-        Ok(Loss { total, reconstruction, kl, charge })
+        let total = (((&reconstruction + (&kl * self.beta)?)? + &idle)? + &charge)?;
+        Ok(Loss { total, reconstruction, kl, idle, charge })
     }
 }

@@ -9,7 +9,7 @@ mod schedule;
 pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
-use crate::config::{Config, Latent, Objective};
+use crate::config::{Config, Latent, Objective, TrainingConfig};
 use crate::layers::Extent;
 use crate::model::{Loss, Model, Selection, Variables, Weights};
 use crate::random;
@@ -40,6 +40,8 @@ pub struct StepReport {
     pub reconstruction_nats: f64,
     /// Σ_k KL_k, unweighted.
     pub kl_nats: f64,
+    /// The idle candidates' KL, as it entered the loss.
+    pub idle_nats: f64,
     /// The location charge.
     pub charge_nats: f64,
     /// Norm of the gradient before clipping.
@@ -120,10 +122,11 @@ impl Trainer {
         let finite = |term, value: f64| {
             if value.is_finite() { Ok(()) } else { Err(TrainError::NonFinite { step, term, value }) }
         };
-        let [total, reconstruction_nats, kl_nats, charge_nats] = terms;
+        let [total, reconstruction_nats, kl_nats, idle_nats, charge_nats] = terms;
         // The parts first: their sum would only repeat what one of them says.
         finite("the reconstruction", reconstruction_nats)?;
         finite("the KL", kl_nats)?;
+        finite("the idle candidates' KL", idle_nats)?;
         finite("the location charge", charge_nats)?;
         finite("the loss", total)?;
         let gradients = loss.total.backward()?;
@@ -139,6 +142,7 @@ impl Trainer {
             loss: total,
             reconstruction_nats,
             kl_nats,
+            idle_nats,
             charge_nats,
             gradient_norm: norm,
             learning_rate,
@@ -153,7 +157,8 @@ impl Trainer {
             Latent::Point { .. } => 0.0,
             Latent::Gaussian { beta, .. } => self.now(beta),
         };
-        let weights = Weights { beta, location_charge: self.now(&self.config.training.location_charge) };
+        let TrainingConfig { location_charge, idle_beta, .. } = &self.config.training;
+        let weights = Weights { beta, idle_beta: self.now(idle_beta), location_charge: self.now(location_charge) };
         let loss = match self.config.training.objective {
             Objective::Elbo => {
                 let noise = self.noise_of(self.step, images.dim(0)?)?;

@@ -80,22 +80,22 @@ def gaussian(dimensions, beta=1.0):
 POINT = {"kind": "point", "dimensions": 4, "activation": "relu"}
 SMALL = convolutional((3, 4, 2), (4, 3, 1))
 
-# Name, image (height, width, channels), batch, weights of the loss (beta, location charge), model.
+# Name, image (height, width, channels), batch, weights of the loss (beta, idle beta, location charge), model.
 CASES = [
-    ("vae", (6, 5, 1), 3, (2.0, 0.0), model(dense(7), gaussian(3, 2.0), dense(7))),
-    ("autoencoder", (6, 5, 1), 3, (0.0, 0.0), model(dense(), POINT, dense())),
+    ("vae", (6, 5, 1), 3, (2.0, 0.0, 0.0), model(dense(7), gaussian(3, 2.0), dense(7))),
+    ("autoencoder", (6, 5, 1), 3, (0.0, 0.0, 0.0), model(dense(), POINT, dense())),
     (
         "multi-entity",
         (8, 7, 1),
         2,
-        (1.0, 0.5),
+        (1.0, 0.125, 0.5),
         model(SMALL, gaussian(3), dense(5), entities=2, radius=1, patch=5),
     ),
     (
         "canvas, transposed convolutions, sum",
         (8, 7, 1),
         2,
-        (0.5, 0.0),
+        (0.5, 0.0, 0.0),
         model(
             convolutional((3, 4, 2), (4, 3, 1), activation="tanh"),
             gaussian(3, 0.5),
@@ -109,7 +109,7 @@ CASES = [
         "mixture in colour with coordinates",
         (8, 8, 3),
         1,
-        (1.0, 0.0),
+        (1.0, 0.0, 0.0),
         model(
             convolutional((3, 5, 2), (3, 2, 2), activation="sigmoid", coordinates=True),
             gaussian(2),
@@ -121,12 +121,12 @@ CASES = [
             deviation=0.25,
         ),
     ),
-    ("max", (8, 7, 1), 1, (1.0, 0.0), model(SMALL, gaussian(2), dense(), entities=3, patch=6, compositor="max")),
+    ("max", (8, 7, 1), 1, (1.0, 0.0, 0.0), model(SMALL, gaussian(2), dense(), entities=3, patch=6, compositor="max")),
     (
         "render",
         (5, 6, 1),
         1,
-        (1.0, 0.0),
+        (1.0, 0.0, 0.0),
         model(SMALL, gaussian(2), upward([], 2, [], 4, 2, "relu"), entities=2, compositor="render"),
     ),
 ]
@@ -311,7 +311,7 @@ def loss(config, terms, images, noise, weights):
     index = torch.tensor(cells)
     kept = lambda x: torch.gather(x, 1, index[..., None].expand(b, k, x.shape[2]))
     z = kept(z) if z is not None else kept(mean) + (kept(log_var) / 2).exp() * noise
-    kl = torch.gather(kl, 1, index)
+    every, kl = kl, torch.gather(kl, 1, index)
     extra = {"mixture": channels + 1, "render": 3}
     component_channels = extra.get(config["compositor"]["kind"], channels)
     components = decode(config, z, cells, grid, (h, w), component_channels, weights)
@@ -321,8 +321,9 @@ def loss(config, terms, images, noise, weights):
     else:
         p = torch.distributions.Normal(torch.sigmoid(logits), config["likelihood"]["deviation"])
         nats = -p.log_prob(images).sum()
-    beta, charge = terms
-    return nats / b + beta * kl.sum() / b + charge * (1 - torch.exp(-kl / 2)).sum() / b, cells
+    beta, idle_beta, charge = terms
+    total = nats + beta * kl.sum() + idle_beta * (every.sum() - kl.sum()) + charge * (1 - torch.exp(-kl / 2)).sum()
+    return total / b, cells
 
 
 def numbers(tensor):
@@ -360,7 +361,8 @@ def main():
                 "image": image,
                 "batch": batch,
                 "beta": terms[0],
-                "location_charge": terms[1],
+                "idle_beta": terms[1],
+                "location_charge": terms[2],
                 "model": config,
                 "images": numbers(images),
                 "noise": numbers(noise),
