@@ -215,9 +215,9 @@ mod tests {
             (Recipe::Survey, Split::General, "bf6cdafba348b7a9c200f376f7422887a0208b10f1244fb6f609007252e52b38"),
             (Recipe::Single, Split::Train, "f43d923eecb2ccbd2365e2c7a4b961d691aeeae3410f4e5ae0b312d3c76f92b0"),
             (Recipe::Single, Split::Test, "85de975a99ecc3c33c27ea5053aee0f5306e8775023ce3948231907b3942b35f"),
-            (Recipe::Sprite, Split::Train, "sprite"),
-            (Recipe::Sprites, Split::Train, "sprites"),
-            (Recipe::Tetrominoes, Split::Train, "tetrominoes"),
+            (Recipe::Sprite, Split::Train, "18570d90a3421d7f6e957449809b7bcb5d9d9e747abe28e46be148eacc2fd468"),
+            (Recipe::Sprites, Split::Train, "adb5cb77975fab54154c5b9e0a96710372c23148f66ed8c4b47f004c05c4958c"),
+            (Recipe::Tetrominoes, Split::Train, "21690d95a2eb4a6022e19c6edccae0642b69c40e498795fb0443203d8d112f9f"),
         ] {
             let found = fingerprint(recipe, split);
             if found != expected {
