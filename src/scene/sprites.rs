@@ -163,6 +163,6 @@ mod tests {
         let sprite = sprite(SpriteShape::Ellipse, 12.0, 0.7, (1.0, 30.0));
         let area = sprite.area(32);
         assert!(area.x == 0 && area.y + area.height <= 32);
-        assert!(drawn(sprite, 32).iter().any(|p| *p == 255));
+        assert!(drawn(sprite, 32).contains(&255));
     }
 }

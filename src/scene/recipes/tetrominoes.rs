@@ -22,11 +22,14 @@ const BLOCK: usize = 5;
 /// Red, green, blue, yellow, magenta, cyan.
 const COLOURS: [[u8; 3]; 6] = [[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 0, 255], [0, 255, 255]];
 
-/// A piece: its label (I, O, T, S, Z, J, L), its quarter turns, and its four blocks as (row, column).
-type Piece = (u8, u8, [(usize, usize); 4]);
+/// The four blocks of a piece as (row, column).
+type Blocks = [(usize, usize); 4];
+
+/// A piece: its label (I, O, T, S, Z, J, L), its quarter turns and its blocks.
+type Piece = (u8, u8, Blocks);
 
 /// The seven pieces as they lie unturned, and in how many ways each can lie.
-const UNTURNED: [([(usize, usize); 4], u8); 7] = [
+const UNTURNED: [(Blocks, u8); 7] = [
     ([(0, 0), (0, 1), (0, 2), (0, 3)], 2), // I
     ([(0, 0), (0, 1), (1, 0), (1, 1)], 1), // O
     ([(0, 0), (0, 1), (0, 2), (1, 1)], 4), // T
@@ -38,7 +41,7 @@ const UNTURNED: [([(usize, usize); 4], u8); 7] = [
 
 /// The 19 ways to lie.
 fn pieces() -> Vec<Piece> {
-    let ways = |(label, &(blocks, turns)): (usize, &([(usize, usize); 4], u8))| {
+    let ways = |(label, &(blocks, turns)): (usize, &(Blocks, u8))| {
         let mut blocks = blocks;
         (0..turns)
             .map(|turn| {
@@ -53,7 +56,7 @@ fn pieces() -> Vec<Piece> {
 }
 
 /// A quarter turn against the clock.
-fn turned(blocks: [(usize, usize); 4]) -> [(usize, usize); 4] {
+fn turned(blocks: Blocks) -> Blocks {
     let last = blocks.iter().map(|(_, column)| *column).max().unwrap_or(0);
     blocks.map(|(row, column)| (last - column, row))
 }
