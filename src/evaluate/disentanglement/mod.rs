@@ -27,7 +27,7 @@ use crate::random;
 use rand::Rng;
 use std::ops::Range;
 
-/// A number of the code is active if its posterior mean varies more than this over the data: Cov_x(E_q[z_u]) > 10⁻² (Burda et al.
+/// A number of the code is active if its posterior mean varies more than this over the data: the variance over x of E_q z_u > 10⁻² (Burda et al.
 /// 2016, section 5.2).
 pub const ACTIVE: f64 = 0.01;
 
