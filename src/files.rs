@@ -1,7 +1,8 @@
 //! Files that are never seen half-written.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +26,12 @@ pub enum FileError {
         /// The refusal. Part of the message, and thus not reported again as the error's source.
         cause: io::Error,
     },
+    /// The disk took something else than it was given.
+    #[error("`{}` reads back otherwise than it was written: check the disk; what was there before is unchanged", path.display())]
+    Altered {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
 impl FileError {
@@ -43,6 +50,7 @@ fn advice(cause: &io::Error) -> &'static str {
             "give yourself the permission or choose another place"
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space",
+        io::ErrorKind::FileTooLarge => "raise the limit on the size of files (`ulimit -f`)",
         _ => "check the disk and the path",
     }
 }
@@ -69,13 +77,64 @@ pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result
     temporary.rename(path)
 }
 
-/// Replaces the file at `path` by `bytes`, as [`write_atomic`] does.
+/// Replaces the file at `path` by `bytes`, as [`write_atomic`] does, after reading back what was written: what a failing disk has
+/// taken without complaint does not replace what is whole. (The operating system may answer from its memory, as it does until
+/// that is needed for something else.)
 ///
 /// # Errors
 ///
-/// `path` names no file, or the operating system refuses a step.
+/// `path` names no file, the operating system refuses a step, or something else is read back.
 pub fn write_bytes_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    write_atomic(path, |out| out.write_all(bytes))
+    let (temporary, mut file) = Temporary::beside(path)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(FileError::refused("write", path))?;
+    drop(file);
+    if !holds(&temporary.path, bytes).map_err(FileError::refused("read back", path))? {
+        return Err(FileError::Altered { path: path.into() });
+    }
+    temporary.rename(path)
+}
+
+/// Whether the file holds exactly these bytes.
+fn holds(path: &Path, bytes: &[u8]) -> io::Result<bool> {
+    let mut file = BufReader::new(File::open(path)?);
+    let (mut rest, mut part) = (bytes, [0; 8192]);
+    loop {
+        let count = file.read(&mut part)?;
+        if count == 0 {
+            return Ok(rest.is_empty());
+        }
+        match rest.strip_prefix(&part[..count]) {
+            Some(after) => rest = after,
+            None => return Ok(false),
+        }
+    }
+}
+
+/// Removes what writers that were killed have left in a folder. Nobody may be writing into it.
+///
+/// # Errors
+///
+/// The operating system refuses.
+pub fn remove_temporaries(folder: &Path) -> Result<(), FileError> {
+    for entry in fs::read_dir(folder).map_err(FileError::refused("list", folder))? {
+        let entry = entry.map_err(FileError::refused("list", folder))?;
+        if is_temporary(&entry.file_name()) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(FileError::refused("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a writer here gives such names to its temporary files: `.NAME.PROCESS-SERIAL.tmp`.
+pub fn is_temporary(name: &OsStr) -> bool {
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let writer = |name: &str| {
+        let (_, writer) = name.strip_prefix('.')?.strip_suffix(".tmp")?.rsplit_once('.')?;
+        let (process, serial) = writer.split_once('-')?;
+        Some(number(process) && number(serial))
+    };
+    writer(&name.to_string_lossy()).unwrap_or(false)
 }
 
 /// A file that is removed unless it is renamed.
@@ -91,7 +150,7 @@ impl Temporary {
 
         let name = path.file_name().ok_or_else(|| FileError::Unnamed { path: path.into() })?;
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-        let mut hidden = std::ffi::OsString::from(".");
+        let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}-{serial}.tmp", process::id()));
         let temporary = path.with_file_name(hidden);
@@ -121,7 +180,7 @@ impl Drop for Temporary {
 
 /// Brings the names in the folder of `path` to the disk; until then a crash may undo a rename.
 #[cfg(unix)]
-fn sync_folder(path: &Path) -> Result<(), FileError> {
+pub(crate) fn sync_folder(path: &Path) -> Result<(), FileError> {
     let folder = match path.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -133,7 +192,7 @@ fn sync_folder(path: &Path) -> Result<(), FileError> {
 
 /// Only Unix lets a program open a folder to bring it to the disk.
 #[cfg(not(unix))]
-fn sync_folder(_: &Path) -> Result<(), FileError> {
+pub(crate) fn sync_folder(_: &Path) -> Result<(), FileError> {
     Ok(())
 }
 
@@ -177,6 +236,38 @@ mod tests {
         assert!(message.contains("weights.bin") && message.contains("free some space"), "{message}");
         assert_eq!(fs::read(&path).expect("readable"), b"old");
         assert_eq!(names(folder.path()), ["weights.bin"]);
+    }
+
+    #[test]
+    fn what_reads_back_otherwise_is_noticed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("weights.bin");
+        let bytes: Vec<u8> = (0..20_000u32).map(|i| i as u8).collect();
+        fs::write(&path, &bytes).expect("written");
+        assert!(holds(&path, &bytes).expect("readable"));
+        for i in [0, 8191, 8192, 19_999] {
+            let mut other = bytes.clone();
+            other[i] ^= 1;
+            assert!(!holds(&path, &other).expect("readable"), "byte {i}");
+        }
+        for other in [&bytes[..19_999], &[], &[&bytes[..], &[0]].concat()] {
+            assert!(!holds(&path, other).expect("readable"), "{} bytes", other.len());
+        }
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_removed_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("weights.bin");
+        let (temporary, _file) = Temporary::beside(&path).expect("a temporary file");
+        std::mem::forget(temporary);
+        let others = [".weights.bin.tmp", ".weights.bin.12.tmp", "weights.bin.12-0.tmp", ".a.12-x.tmp", "weights.bin"];
+        others.iter().for_each(|name| fs::write(folder.path().join(name), "kept").expect("written"));
+        assert_eq!(names(folder.path()).len(), 6);
+        remove_temporaries(folder.path()).expect("cleaned");
+        let mut left = others.map(String::from);
+        left.sort();
+        assert_eq!(names(folder.path()), left);
     }
 
     #[test]

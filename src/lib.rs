@@ -51,13 +51,16 @@
 //! **The loss** (Higgins et al. 2017 for β):
 //!
 //! ```text
-//! loss = −log p(x|z) + β Σ_k KL_k + c Σ_k (1 − e^(−KL_k / 2))
+//! loss = −log p(x|z) + β Σ_k KL_k + β_idle Σ_n KL_n + c Σ_k (1 − e^(−KL_k / 2))
 //! ```
 //!
-//! β multiplies the KL and nothing else. c is the *location charge*: a smooth price, up to c nats, on each entity that is in use,
-//! which keeps a second entity from sharing the first one's object. It is a regulariser for training (ours, not the paper's),
-//! off where c = 0, and never part of a reported ELBO. Learning rate, β, c and the selector's radius may each be a function of the
-//! step ([`train::Schedule`]).
+//! β multiplies the KL of the K kept candidates (k) and nothing else. The last two terms are regularisers for training (ours, not
+//! the paper's), off where β_idle = c = 0, and never part of a reported ELBO. *Idle KL* is that of the N − K candidates that were
+//! not kept (n). Nothing is decoded from them, so nothing else in the loss restrains what they say, and a ridge of high KL
+//! runs over every object; a second entity finds its place on it and takes half of the object over. A hundredth of their KL is enough
+//! to leave one peak, at the object's middle. c is the *location charge*: a smooth price, up to c nats, on each entity that is
+//! in use, which keeps a second entity from sharing the first one's object. Learning rate, β, β_idle, c and the selector's radius
+//! may each be a function of the step ([`train::Schedule`]).
 //!
 //! **Selection** (Nash et al. 2017). The K candidates of largest KL are kept: information is needed where the objects are and
 //! not where there is only background. Neighbouring cells see the same object, so a kept candidate can forbid its neighbours
@@ -165,7 +168,8 @@
 //! # }
 //! ```
 //!
-//! `examples/decompose.rs` goes on to draw the sheet, `examples/one_model.rs` trains the four names on the same digits.
+//! `examples/decompose.rs` goes on to draw the sheet, `examples/one_model.rs` trains the four names on the same digits,
+//! `examples/thesis.rs` draws the decoded plane and the scatter plot of two β.
 //!
 //! # Reading order
 //!
@@ -173,7 +177,8 @@
 //! 2. [`model`]: the figure; then encoder, posterior, selector, decoder, compositor, likelihood and objective, a short file each.
 //! 3. [`train`]: the loop on one screen, schedules, Adam.
 //! 4. [`scene`]: recipes of scenes, the batches made from them, and NumPy archives.
-//! 5. [`evaluate`]: presence, count, segmentation, bounds and the report; [`evaluate::disentanglement`]; [`generate`]: what new scenes are sampled from.
+//! 5. [`evaluate`]: presence, count, segmentation, bounds, [disentanglement](evaluate::disentanglement) and the report; [`generate`]:
+//!    what new scenes are sampled from, and chosen latents.
 //! 6. [`layers`]: the kernels that training spends its time in.
 //! 7. [`run`]: run folders and checkpoints; [`picture`]: sheets and curves; [`files`] and [`random`]: whole files, named streams.
 //!

@@ -1,6 +1,8 @@
 //! Every command through the real program, tiny: what it writes and says, and how it refuses.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod plots;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -31,37 +33,37 @@ const TINY: [&str; 8] = [
 ];
 
 /// An empty folder in which the program runs.
-struct Place(TempDir);
+pub struct Place(pub TempDir);
 
 impl Place {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
         self.0.path().join(name)
     }
 
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
         fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
         fs::write(self.path(name), content).unwrap();
     }
 
-    fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
+    pub fn read(&self, name: impl AsRef<Path>) -> Vec<u8> {
         let path = self.path(name);
         fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
     }
 
-    fn text(&self, name: impl AsRef<Path>) -> String {
+    pub fn text(&self, name: impl AsRef<Path>) -> String {
         String::from_utf8(self.read(name)).unwrap()
     }
 
-    fn json(&self, name: impl AsRef<Path>) -> Value {
+    pub fn json(&self, name: impl AsRef<Path>) -> Value {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
     /// Path and content of everything below the folder: what a refused command must leave as it was.
-    fn contents(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
+    pub fn contents(&self) -> BTreeMap<PathBuf, Option<Vec<u8>>> {
         fn walk(folder: &Path, found: &mut BTreeMap<PathBuf, Option<Vec<u8>>>) {
             for entry in fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
@@ -78,33 +80,33 @@ impl Place {
         found
     }
 
-    fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
+    pub fn command(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_mevae"));
         command.current_dir(self.0.path()).args(args).env_remove("RUST_BACKTRACE").stdin(Stdio::null());
         command
     }
 
-    fn run(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
+    pub fn run(&self, args: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Outcome {
         Outcome::of(&mut self.command(args))
     }
 
     /// A command line without quotes or spaces inside arguments.
-    fn mevae(&self, line: &str) -> Outcome {
+    pub fn mevae(&self, line: &str) -> Outcome {
         self.run(line.split_whitespace())
     }
 
     /// `mevae train`, tiny, with more flags.
-    fn train(&self, flags: &str) -> Outcome {
+    pub fn train(&self, flags: &str) -> Outcome {
         self.run(training(flags))
     }
 
     /// The command must fail in this way and leave everything as it was.
-    fn refuses(&self, line: &str, code: i32, phrases: &[&str]) {
+    pub fn refuses(&self, line: &str, code: i32, phrases: &[&str]) {
         self.refuses_args(line.split_whitespace(), code, phrases);
     }
 
     /// The same of `mevae train`, tiny.
-    fn refuses_training(&self, flags: &str, code: i32, phrases: &[&str]) {
+    pub fn refuses_training(&self, flags: &str, code: i32, phrases: &[&str]) {
         self.refuses_args(training(flags), code, phrases);
     }
 
@@ -123,7 +125,7 @@ impl Place {
     }
 }
 
-fn training(flags: &str) -> Vec<&str> {
+pub fn training(flags: &str) -> Vec<&str> {
     let mut args = vec!["train"];
     args.extend(TINY);
     args.extend(flags.split_whitespace());
@@ -138,15 +140,15 @@ fn training(flags: &str) -> Vec<&str> {
 }
 
 /// How a command ended and what it said.
-struct Outcome {
-    line: String,
-    code: Option<i32>,
-    out: String,
-    err: String,
+pub struct Outcome {
+    pub line: String,
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
 }
 
 impl Outcome {
-    fn of(command: &mut Command) -> Self {
+    pub fn of(command: &mut Command) -> Self {
         let line = format!("{:?}", command.get_args().collect::<Vec<_>>());
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -154,14 +156,14 @@ impl Outcome {
     }
 
     #[track_caller]
-    fn ok(self) -> Self {
+    pub fn ok(self) -> Self {
         assert_eq!(self.code, Some(0), "{}\n{}\n{}", self.line, self.out, self.err);
         self
     }
 
     /// The code, all of the phrases on standard error, nothing on standard output, no panic.
     #[track_caller]
-    fn fails(self, code: i32, phrases: &[&str]) -> Self {
+    pub fn fails(self, code: i32, phrases: &[&str]) -> Self {
         let Self { line, out, err, .. } = &self;
         assert_eq!(self.code, Some(code), "{line}\n{out}\n{err}");
         assert!(!err.contains("panicked") && !err.contains("RUST_BACKTRACE"), "{line}\n{err}");
@@ -174,7 +176,7 @@ impl Outcome {
     }
 
     #[track_caller]
-    fn says(self, phrases: &[&str]) -> Self {
+    pub fn says(self, phrases: &[&str]) -> Self {
         for phrase in phrases {
             let said = self.out.contains(phrase) || self.err.contains(phrase);
             assert!(said, "{} does not say {phrase:?}:\n{}\n{}", self.line, self.out, self.err);
@@ -184,7 +186,7 @@ impl Outcome {
 }
 
 /// A trained multi-entity run in the folder `run`, and 40 scenes in `scenes.npz`: made once for all tests that only read them.
-fn trained() -> Arc<Place> {
+pub fn trained() -> Arc<Place> {
     static SHARED: Mutex<Weak<Place>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(place) = shared.upgrade() {
@@ -198,7 +200,7 @@ fn trained() -> Arc<Place> {
 }
 
 /// A folder of its own beside the shared run: `run` is the shared run's path, as a string.
-fn beside() -> (Arc<Place>, Place, String) {
+pub fn beside() -> (Arc<Place>, Place, String) {
     let shared = trained();
     let run = shared.path("run").to_str().unwrap().to_owned();
     (shared, Place::new(), run)
@@ -209,21 +211,31 @@ fn data(name: &str) -> String {
 }
 
 /// Copies a run, to damage it.
-fn copy_run(from: &str, place: &Place, name: &str) {
+pub fn copy_run(from: &str, place: &Place, name: &str) {
     let checkpoints = Path::new(name).join("checkpoints");
     fs::create_dir_all(place.path(&checkpoints)).unwrap();
-    for file in ["config.toml", "metrics.jsonl", "checkpoints/last.safetensors", "checkpoints/best.safetensors"] {
+    let files =
+        ["config.toml", ".lock", "metrics.jsonl", "checkpoints/last.safetensors", "checkpoints/best.safetensors"];
+    for file in files {
         fs::copy(Path::new(from).join(file), place.path(name).join(file)).unwrap();
     }
 }
 
 /// Every tensor of a checkpoint, weights and optimiser alike: type, shape and bytes.
-fn tensors(file: &[u8]) -> BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
+pub fn tensors(file: &[u8]) -> BTreeMap<String, (String, Vec<usize>, Vec<u8>)> {
     let file = SafeTensors::deserialize(file).unwrap();
     let entry = |(name, view): (&str, safetensors::tensor::TensorView<'_>)| {
         (name.to_string(), (format!("{:?}", view.dtype()), view.shape().to_vec(), view.data().to_vec()))
     };
     file.iter().map(entry).collect()
+}
+
+/// A checkpoint with other metadata.
+pub fn with_metadata(bytes: &[u8], change: impl FnOnce(&mut HashMap<String, String>)) -> Vec<u8> {
+    let (_, header) = SafeTensors::read_metadata(bytes).unwrap();
+    let mut metadata = header.metadata().clone().unwrap();
+    change(&mut metadata);
+    safetensors::serialize(SafeTensors::deserialize(bytes).unwrap().tensors(), Some(metadata)).unwrap()
 }
 
 #[track_caller]
@@ -237,7 +249,7 @@ fn assert_same_tensors(a: &[u8], b: &[u8], what: &str) {
 }
 
 /// Rows of `metrics.jsonl` of one kind, without the clock.
-fn rows(metrics: &str, kind: &str) -> Vec<Value> {
+pub fn rows(metrics: &str, kind: &str) -> Vec<Value> {
     let mut rows: Vec<Value> = metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     rows.retain(|row| row["kind"] == kind);
     rows.iter_mut().for_each(|row| assert!(row.as_object_mut().unwrap().remove("seconds").is_some()));
@@ -266,7 +278,18 @@ fn help_is_as_recorded() {
 #[test]
 fn every_command_has_help_and_no_command_is_wrong_use() {
     let place = Place::new();
-    for command in ["train", "evaluate", "decompose", "disentanglement", "generate", "info", "scenes", "completions"] {
+    for command in [
+        "train",
+        "evaluate",
+        "decompose",
+        "disentanglement",
+        "generate",
+        "plot",
+        "info",
+        "scenes",
+        "study",
+        "completions",
+    ] {
         let help = place.mevae(&format!("{command} --help")).ok();
         assert!(help.out.contains(&format!("Usage: mevae {command}")), "{}", help.out);
     }
@@ -525,7 +548,7 @@ fn training_on_a_folder_of_digits() {
 
 /// A training that will not end by itself, and the lines that it has not said yet.
 #[cfg(unix)]
-fn endless_training(place: &Place) -> (Child, BufReader<std::process::ChildStderr>) {
+pub fn endless_training(place: &Place) -> (Child, BufReader<std::process::ChildStderr>) {
     let mut command =
         place.command(training("--preset vae --steps 1000000 --set training.validate_every=1000 --out run"));
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -538,13 +561,13 @@ fn endless_training(place: &Place) -> (Child, BufReader<std::process::ChildStder
 }
 
 #[cfg(unix)]
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
 /// The exit code, or a killed child and a panic if it does not end in time.
 #[cfg(unix)]
-fn code_of(child: &mut Child) -> Option<i32> {
+pub fn code_of(child: &mut Child) -> Option<i32> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
         if let Some(status) = child.try_wait().unwrap() {
@@ -1154,7 +1177,11 @@ fn damaged_and_foreign_checkpoints_are_told_with_a_way_out() {
 fn a_checkpoint_of_another_model_or_a_later_format_is_refused() {
     let (_shared, place, run) = beside();
     copy_run(&run, &place, "changed");
-    let whole = fs::read(Path::new(&run).join("checkpoints/best.safetensors")).unwrap();
+    // Of the first format, which had no checksum that would tell of every change before it is read.
+    let whole = with_metadata(&fs::read(Path::new(&run).join("checkpoints/best.safetensors")).unwrap(), |metadata| {
+        metadata.insert("format".into(), "1".into());
+        metadata.remove("checksum").unwrap();
+    });
     let size = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let header = std::str::from_utf8(&whole[8..8 + size]).unwrap();
     let with = |from: &str, to: &str| {

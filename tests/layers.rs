@@ -105,6 +105,7 @@ fn wide_layers_agree_with_candle_in_single_precision() -> Result<()> {
     let cases = [
         (Extent::vector(96), LayerSpec::Dense(81)),
         (Extent::vector(64), LayerSpec::Dense(2)),
+        (Extent::vector(33), LayerSpec::Dense(160)),
         (Extent::new(7, 9, 16), convolution(50, 3, 1)),
         (Extent::new(12, 10, 17), convolution(33, 4, 2)),
         (Extent::new(6, 5, 48), convolution(1, 3, 1)),
@@ -112,6 +113,11 @@ fn wide_layers_agree_with_candle_in_single_precision() -> Result<()> {
         (Extent::new(5, 4, 33), upconvolution(16, 4, 2)),
         (Extent::new(5, 4, 16), upconvolution(1, 4, 2)),
         (Extent::new(5, 4, 8), upconvolution(3, 6, 3)),
+        // Cells beside each other, as many as fill a vector: more and fewer than the image is wide, and a rest.
+        (Extent::new(5, 19, 17), upconvolution(1, 4, 2)),
+        (Extent::new(3, 2, 17), upconvolution(1, 5, 2)),
+        (Extent::new(4, 21, 9), upconvolution(1, 3, 1)),
+        (Extent::new(4, 7, 16), upconvolution(2, 3, 2)),
     ];
     for (extent, spec) in cases {
         let variables = Variables::new(4);
@@ -128,6 +134,22 @@ fn wide_layers_agree_with_candle_in_single_precision() -> Result<()> {
             let scale = 1.0 + b.abs()?.flatten_all()?.max(0)?.to_scalar::<f32>()?;
             assert!(close(a, b, 1e-5 * f64::from(scale))?, "gradient of {name}: {spec:?} over {extent}");
         }
+    }
+    Ok(())
+}
+
+/// Each pass has a chain of its own to the parameters.
+#[test]
+fn a_stack_that_is_used_twice_adds_its_gradients() -> Result<()> {
+    let variables = Variables::new(6);
+    let stack = encoder_and_decoder(&variables, DType::F64)?;
+    let (x, y) = (values(&[5, 9, 7, 2], "x")?, values(&[3, 9, 7, 2], "y")?);
+    let loss = |x: &Tensor| stack.forward(x)?.sqr()?.sum_all();
+    let once = [loss(&x)?.backward()?, loss(&y)?.backward()?];
+    let both = (loss(&x)? + loss(&y)?)?.backward()?;
+    for (name, var) in variables.all() {
+        let sum = (once[0].get(&var).unwrap() + once[1].get(&var).unwrap())?;
+        assert!(close(both.get(&var).unwrap(), &sum, 1e-10)?, "{name}");
     }
     Ok(())
 }

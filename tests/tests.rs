@@ -4,6 +4,7 @@ mod architecture;
 mod cli;
 mod clustering;
 mod disentanglement;
+mod durability;
 mod gradients;
 mod layers;
 mod likelihood;

@@ -3,13 +3,16 @@
 use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 use candle_nn::{AdamW, Init, Optimizer, ParamsAdamW};
 use multi_entity_vae::config::{
-    Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Placement, Posteriors, Preset,
+    Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, OnNonfinite, Placement,
+    Posteriors, Preset,
 };
 use multi_entity_vae::layers::{Activation, Extent};
 use multi_entity_vae::model::{Model, Variables};
 use multi_entity_vae::random;
 use multi_entity_vae::scene::{Batches, DigitSet, SceneSource, Split};
-use multi_entity_vae::train::{Adam, Flow, Ramp, Schedule, Shape, StepReport, TrainError, Trainer, train};
+use multi_entity_vae::train::{
+    Adam, Flow, MOST_SKIPS_IN_A_ROW, Ramp, Schedule, Shape, StepReport, Steps, TrainError, Trainer, train,
+};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -201,7 +204,7 @@ fn a_resumed_run_gives_the_weights_of_an_uninterrupted_one() -> std::result::Res
 
     let resume = |state: &HashMap<String, Tensor>, step: u64| {
         let mut second = fresh()?;
-        second.restore(&weights, state, step)?;
+        second.restore(&weights, state, Steps::new(step))?;
         assert_eq!((second.steps(), bits(second.variables())?), (step, bits(first.variables())?));
         Ok::<_, TrainError>(second)
     };
@@ -237,14 +240,15 @@ fn restoring_refuses_what_does_not_fit() -> std::result::Result<(), TrainError> 
     let mut misshapen = moved.clone();
     misshapen.insert(name.into(), moved[name].t()?);
     for (wrong, mention) in [(missing, name), (foreign, "decoder.9.weight"), (misshapen, name)] {
-        let error = trainer.restore(&wrong, &state, 5).expect_err("weights that do not fit").to_string();
+        let error = trainer.restore(&wrong, &state, Steps::new(5)).expect_err("weights that do not fit").to_string();
         assert!(error.contains(mention), "{error}");
         assert!(bits(trainer.variables())? == before);
         assert_eq!(trainer.steps(), 0);
     }
     let mut incomplete = state.clone();
     incomplete.remove(&format!("square.{name}"));
-    let error = trainer.restore(&weights, &incomplete, 5).expect_err("a state that does not fit").to_string();
+    let error =
+        trainer.restore(&weights, &incomplete, Steps::new(5)).expect_err("a state that does not fit").to_string();
     assert!(error.contains(name), "{error}");
     Ok(())
 }
@@ -265,8 +269,7 @@ fn what_is_not_finite_stops_training_by_name() -> std::result::Result<(), TrainE
     let TrainError::NonFinite { step, term, value } = error else { panic!("{error}") };
     assert_eq!(step, 4);
     assert!(value.is_nan());
-    // The sum is never finite when a term is not: naming it would say nothing.
-    assert_eq!(term, "the reconstruction");
+    assert_eq!(term, "a pixel of the batch");
     assert!(bits(trainer.variables())? == before, "the weights have changed");
     assert_eq!(trainer.steps(), 3);
     trainer.step(&images)?;
@@ -279,9 +282,180 @@ fn what_is_not_finite_stops_training_by_name() -> std::result::Result<(), TrainE
     let error = trainer.step(&images).expect_err("a KL that overflows");
     let message = error.to_string();
     let TrainError::NonFinite { step: 5, term, .. } = error else { panic!("{message}") };
+    // The sum is never finite when a term is not: naming it would say nothing.
     assert_eq!(term, "the KL");
     assert!(message.contains("step 5") && message.contains("the KL"), "{message}");
     Ok(())
+}
+
+/// Sets one number of a variable.
+fn spoil(trainer: &Trainer, name: &str, value: f32) -> Result<()> {
+    let (_, variable) = trainer.variables().all().into_iter().find(|(n, _)| n == name).expect("a variable");
+    let mut values = variable.flatten_all()?.to_vec1::<f32>()?;
+    values[0] = value;
+    variable.set(&Tensor::from_vec(values, variable.shape(), &CPU)?)
+}
+
+#[test]
+fn a_gradient_and_a_weight_that_are_not_finite_are_named() -> std::result::Result<(), TrainError> {
+    let config = tiny();
+    let named = |name: &str, value: f32| {
+        let mut trainer = Trainer::new(config.clone(), extent(&config), &CPU)?;
+        let images = batches(&trainer, 1)(0)?;
+        spoil(&trainer, name, value)?;
+        let before = bits(trainer.variables())?;
+        let error = trainer.step(&images).expect_err("not finite");
+        assert!(bits(trainer.variables())? == before, "the weights have changed");
+        Ok::<_, TrainError>(error.to_string())
+    };
+    for value in [f32::NAN, f32::INFINITY] {
+        let message = named("decoder.1.weight", value)?;
+        assert!(message.starts_with("step 1: the weight decoder.1.weight is "), "{message}");
+    }
+    // A loss that is still a number, and a gradient that is not: a huge weight behind a unit that is at work.
+    let message = named("decoder.1.weight", 1e30)?;
+    assert!(message.starts_with("step 1: the "), "{message}");
+    Ok(())
+}
+
+#[test]
+fn updates_of_steps_that_are_not_finite_can_be_left_out() -> std::result::Result<(), TrainError> {
+    let mut config = tiny();
+    config.training.on_nonfinite = OnNonfinite::Skip;
+    let fresh = || Trainer::new(config.clone(), extent(&config), &CPU);
+    let bad = Tensor::full(f32::NAN, (21, 64, 64, 1), &CPU)?;
+    let run = |trainer: &mut Trainer, steps: std::ops::Range<u64>| {
+        let mut good = batches(trainer, 1);
+        for step in steps {
+            let images = good(step)?;
+            let before = bits(trainer.variables())?;
+            let spoilt = [3, 4, 8].contains(&step);
+            let report = trainer.step(if spoilt { &bad } else { &images })?;
+            assert_eq!(bits(trainer.variables())? == before, spoilt, "step {step}");
+            assert_eq!((report.step, report.loss.is_finite()), (step + 1, !spoilt));
+            assert_eq!(report.skipped, trainer.all_steps().skipped);
+        }
+        Ok::<_, TrainError>(())
+    };
+    let mut whole = fresh()?;
+    run(&mut whole, 0..12)?;
+    assert_eq!(whole.all_steps(), Steps { done: 12, skipped: 3, in_a_row: 0 });
+
+    // Resumed in the middle of two such steps, it ends the same: the optimiser counts updates and not steps.
+    let mut first = fresh()?;
+    run(&mut first, 0..4)?;
+    assert_eq!(first.all_steps(), Steps { done: 4, skipped: 1, in_a_row: 1 });
+    let weights = copies(first.variables().all().into_iter().map(|(name, v)| (name, v.as_tensor().clone())))?;
+    let state = copies(first.adam().state())?;
+    let mut second = fresh()?;
+    second.restore(&weights, &state, first.all_steps())?;
+    run(&mut second, 4..12)?;
+    assert!(bits(second.variables())? == bits(whole.variables())?);
+    assert_eq!(second.all_steps(), whole.all_steps());
+
+    // Nothing is learnt where every update is left out: so many in a row, also over a break, are the end.
+    let mut lost = fresh()?;
+    lost.restore(&weights, &state, first.all_steps())?;
+    for _ in 0..MOST_SKIPS_IN_A_ROW - 2 {
+        lost.step(&bad)?;
+    }
+    let error = lost.step(&bad).expect_err("too many").to_string();
+    assert!(error.starts_with("step 13: a pixel of the batch is NaN") && error.contains("in a row"), "{error}");
+
+    // A weight that is not finite cannot be mended by leaving out updates.
+    spoil(&whole, "decoder.0.weight", f32::NAN)?;
+    let error = whole.step(&batches(&fresh()?, 1)(0)?).expect_err("a weight").to_string();
+    assert!(error.starts_with("step 13: the weight decoder.0.weight is NaN"), "{error}");
+    Ok(())
+}
+
+/// 12×12 images and a model that does a thousand steps of them in a moment.
+fn smallest(change: impl FnOnce(&mut Config)) -> Config {
+    let mut config = tiny();
+    config.model.encoder = EncoderConfig::Convolutional {
+        layers: vec![ConvolutionConfig::new(4, 4, 4)],
+        activation: Activation::Relu,
+        posteriors: Posteriors::PerCell,
+        coordinates: false,
+    };
+    config.model.latent = Latent::Gaussian { dimensions: 2, beta: 1.0.into() };
+    config.model.entities = 2;
+    config.model.decoder.placement = Placement::Glimpse { patch: 8 };
+    config.training.learning_rate = 1e-3.into();
+    config.training.steps = 1000;
+    config.training.batch = 3;
+    change(&mut config);
+    config
+}
+
+/// A thousand steps on what `pixel` paints (of step, image and place); the last loss, or why training stopped.
+fn thousand_steps(config: &Config, pixel: impl Fn(u64, usize, usize) -> f32) -> std::result::Result<f64, TrainError> {
+    let mut trainer = Trainer::new(config.clone(), Extent::new(12, 12, 1), &CPU)?;
+    let batch = config.training.batch;
+    let mut last = f64::NAN;
+    let images = |step| {
+        let pixels: Vec<f32> = (0..batch * 144).map(|i| pixel(step, i / 144, i % 144)).collect();
+        Ok(Tensor::from_vec(pixels, (batch, 12, 12, 1), &CPU)?)
+    };
+    train(&mut trainer, images, |_, report| {
+        last = report.loss;
+        Ok::<_, TrainError>(Flow::Continue)
+    })?;
+    assert_eq!(trainer.steps(), 1000);
+    for (name, variable) in trainer.variables().all() {
+        assert!(variable.flatten_all()?.to_vec1::<f32>()?.iter().all(|w| w.is_finite()), "{name}");
+    }
+    Ok(last)
+}
+
+#[test]
+fn extremes_train_a_thousand_steps_without_nan_or_say_why_not() {
+    // A blob that moves from image to image.
+    let blob = |step: u64, image: usize, place: usize| {
+        let (x, y) = (place % 12, place / 12);
+        let (cx, cy) = ((step as usize * 5 + image * 3) % 12, (step as usize * 7 + image) % 12);
+        if x.abs_diff(cx) < 3 && y.abs_diff(cy) < 3 { 1.0 } else { 0.0 }
+    };
+    let beta = |beta: f64| move |c: &mut Config| c.model.latent = Latent::Gaussian { dimensions: 2, beta: beta.into() };
+    type Change = Box<dyn FnOnce(&mut Config)>;
+    let settings: Vec<(&str, Change)> = vec![
+        ("as it is", Box::new(|_| {})),
+        ("β = 0", Box::new(beta(0.0))),
+        ("β = 1e-30", Box::new(beta(1e-30))),
+        ("β = 1e6", Box::new(beta(1e6))),
+        ("K = 1", Box::new(|c| c.model.entities = 1)),
+        ("K = N", Box::new(|c| (c.model.entities, c.model.selector.radius) = (9, 0.0.into()))),
+        ("batch 1", Box::new(|c| c.training.batch = 1)),
+        ("learning rate 0", Box::new(|c| c.training.learning_rate = 0.0.into())),
+        ("learning rate 1e-30", Box::new(|c| c.training.learning_rate = 1e-30.into())),
+        ("learning rate 0.3", Box::new(|c| c.training.learning_rate = 0.3.into())),
+        ("location charge 1e4", Box::new(|c| c.training.location_charge = 1e4.into())),
+        ("clip 1e-12", Box::new(|c| c.training.clip = 1e-12)),
+        ("patch 1", Box::new(|c| c.model.decoder.placement = Placement::Glimpse { patch: 1 })),
+        ("patch 64", Box::new(|c| c.model.decoder.placement = Placement::Glimpse { patch: 64 })),
+        ("deviation 0.001", Box::new(|c| c.model.likelihood = Likelihood::Gaussian { deviation: 1e-3 })),
+    ];
+    for (name, change) in settings {
+        let loss = thousand_steps(&smallest(change), blob).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(loss.is_finite(), "{name}");
+    }
+    for (name, value) in [("empty scenes", 0.0), ("all-white scenes", 1.0), ("grey scenes", 0.5)] {
+        let loss = thousand_steps(&smallest(|_| {}), |_, _, _| value).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(loss.is_finite(), "{name}");
+    }
+    let one = thousand_steps(&smallest(|_| {}), |_, _, place| blob(0, 0, place)).expect("one scene");
+    assert!(one.is_finite());
+    // What cannot go well ends with step, term and what to do.
+    for rate in [1e10, 1e30, 1e38] {
+        match thousand_steps(&smallest(|c| c.training.learning_rate = rate.into()), blob) {
+            Ok(loss) => assert!(loss.is_finite(), "learning rate {rate:e}"),
+            Err(e) => {
+                let message = e.to_string();
+                let named = message.starts_with("step ") && message.contains("lower training.learning_rate");
+                assert!(named, "learning rate {rate:e}: {message}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What several verbs share: devices, threads, loading runs, printing.
 
-use super::usage;
+use super::{interrupt, usage};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::SelectorConfig;
@@ -73,7 +73,7 @@ pub fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
 
 /// A path as it must be typed into a shell.
 pub fn shell_word(path: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "/._-+".contains(c);
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=,".contains(c);
     if path.chars().all(plain) { path.into() } else { format!("'{}'", path.replace('\'', r"'\''")) }
 }
 
@@ -84,11 +84,31 @@ fn shell_words_are_quoted_only_where_they_must_be() {
     assert_eq!(shell_word("my runs/it's"), r"'my runs/it'\''s'");
 }
 
-/// A trained run: its folder and its best model.
-pub fn load_run(path: &Path, device: &Device) -> anyhow::Result<(RunFolder, LoadedRun)> {
+/// Whether a path names a checkpoint's file, which can stand wherever a run can.
+pub fn is_checkpoint(path: &Path) -> bool {
+    path.is_file() && path.extension().is_some_and(|e| e == "safetensors")
+}
+
+/// The model of a run's best checkpoint, or of the very checkpoint that is named.
+pub fn load_run(path: &Path, device: &Device) -> anyhow::Result<LoadedRun> {
+    if is_checkpoint(path) {
+        return Ok(LoadedRun::from_checkpoint(&Checkpoint::load(path)?, device)?);
+    }
     let folder = RunFolder::open(path)?;
-    let checkpoint = Checkpoint::load(&folder.checkpoint()?)?;
-    Ok((folder, LoadedRun::from_checkpoint(&checkpoint, device)?))
+    let chosen = folder.checkpoint()?;
+    let loaded = Checkpoint::load(&chosen).and_then(|checkpoint| LoadedRun::from_checkpoint(&checkpoint, device));
+    loaded.map_err(|e| {
+        let others = folder.all_checkpoints().into_iter().filter(|other| *other != chosen);
+        match others.filter_map(|other| Checkpoint::load(&other).ok()).max_by_key(|other| other.progress.step) {
+            None => e.into(),
+            Some(other) => {
+                let (step, file) = (other.progress.step, shell_word(&other.path.display().to_string()));
+                anyhow::anyhow!(
+                    "{e}\nWhole is the checkpoint of step {step}: name {file} in place of the run to use it"
+                )
+            }
+        }
+    })
 }
 
 /// How a trained model selects: as at the end of its training, with another K if that is wanted.
@@ -144,6 +164,13 @@ pub fn write_json(path: &Path, value: &impl serde::Serialize) -> anyhow::Result<
         return print_all(text.as_bytes());
     }
     Ok(multi_entity_vae::files::write_bytes_atomic(path, text.as_bytes())?)
+}
+
+/// One line on standard error. Where nobody reads it any more, a training comes to an orderly stop.
+pub fn tell(line: &str) {
+    if writeln!(std::io::stderr().lock(), "{line}").is_err() {
+        interrupt::request();
+    }
 }
 
 /// One line on standard output.

@@ -63,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Err(usage("give at least one picture, or --scenes with a recipe or .npz file"));
     }
     let device = args.device.open()?;
-    let (_, run) = common::load_run(&args.run, &device)?;
+    let run = common::load_run(&args.run, &device)?;
     let selection = common::selection(&run, args.entities, args.seed)?;
     let inputs = inputs(&args, &run)?;
     std::fs::create_dir_all(&args.out).map_err(multi_entity_vae::files::FileError::refused("create", &args.out))?;
@@ -94,7 +94,7 @@ fn inputs(args: &Args, run: &LoadedRun) -> anyhow::Result<Vec<(String, Example)>
     for path in &args.images {
         let fitted = read_fitted(path, pictures::shape(run.image()))?;
         for note in &fitted.notes {
-            eprintln!("{}: {note}", path.display());
+            common::tell(&format!("{}: {note}", path.display()));
         }
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         // Pictures of the same name from different folders must not overwrite each other's entities.

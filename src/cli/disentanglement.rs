@@ -40,17 +40,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let probe = Probe::new(args.count as usize, args.seed);
     let mut report = DisentanglementReport { examples: args.count as usize, seed: args.seed, codes: Vec::new() };
     for path in &args.runs {
-        let (folder, run) = common::load_run(path, &device)?;
+        let run = common::load_run(path, &device)?;
         let shape = Recipe::Sprite.shape();
         let image = run.image();
         if (image.height, image.width, image.channels) != (shape.height, shape.width, shape.channels) {
             anyhow::bail!(
                 "{} reads images of {image}, but the sprites whose factors are known are 64×64×1; train with --scenes sprite",
-                folder.path().display()
+                path.display()
             );
         }
         let subject = Subject { selection: common::selection(&run, None, args.seed)?, run, device: device.clone() };
-        let model = folder.path().display().to_string();
+        let model = path.display().to_string();
         let observed = probe.observe(&sprite::SIZES, |combinations| subject.codes_of(combinations))?;
         let mut add = |code: &str, numbers: std::ops::Range<usize>| {
             report.codes.push(Row { model: model.clone(), code: code.into(), scores: observed.scores(numbers) });

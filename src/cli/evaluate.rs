@@ -48,7 +48,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<()> {
     common::use_threads(args.threads)?;
     let device = args.device.open()?;
-    let (_, run) = common::load_run(&args.run, &device)?;
+    let run = common::load_run(&args.run, &device)?;
     let selection = common::selection(&run, args.entities, args.seed)?;
     let scenes = common::scenes_for(&run, args.scenes.as_deref(), args.split, args.seed)?;
     let count = args.count.unwrap_or(run.config.training.evaluation_scenes);
@@ -70,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         common::write_json(path, &report)?;
     }
     match args.json.as_deref() == Some(std::path::Path::new("-")) {
-        true => eprint!("{}", missing_truth(&report)),
+        true => missing_truth(&report).lines().for_each(common::tell),
         false => common::print_all(format!("{report}\n{}", missing_truth(&report)).as_bytes())?,
     }
     Ok(())

@@ -2,10 +2,12 @@
 
 use super::common::{self, DeviceChoice, stack};
 use super::{pictures, usage};
+use candle_core::Device;
+use image::RgbImage;
 use multi_entity_vae::generate::{GenerateError, Generator};
 use multi_entity_vae::picture::samples::samples;
 use multi_entity_vae::picture::{Density, save_png};
-use multi_entity_vae::run::DataError;
+use multi_entity_vae::run::{DataError, LoadedRun};
 use multi_entity_vae::scene::Split;
 use std::path::PathBuf;
 
@@ -45,9 +47,23 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Err(usage("--out must be a .png file"));
     }
     let device = args.device.open()?;
-    let (_, run) = common::load_run(&args.run, &device)?;
-    let selection = common::selection(&run, None, run.config.training.seed)?;
-    let scenes = common::scenes_for(&run, None, Split::Train, run.config.training.seed)?;
+    let run = common::load_run(&args.run, &device)?;
+    let (sheet, source) = draw(&run, args.count as usize, args.seed, &device, Density::Single)?;
+    save_png(&sheet, &args.out)?;
+    common::say(format!("{} images → {}: {source}", args.count, args.out.display()))?;
+    Ok(())
+}
+
+/// A sheet of new images, and what they were sampled from.
+pub fn draw(
+    run: &LoadedRun,
+    count: usize,
+    seed: u64,
+    device: &Device,
+    density: Density,
+) -> anyhow::Result<(RgbImage, String)> {
+    let selection = common::selection(run, None, run.config.training.seed)?;
+    let scenes = common::scenes_for(run, None, Split::Train, run.config.training.seed)?;
     let mut examples = scenes.examples(FITTED_SCENES);
     let batches = std::iter::from_fn(|| {
         let batch: Result<Vec<_>, _> = examples.by_ref().take(BATCH).collect();
@@ -56,16 +72,15 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             batch => Some(
                 batch
                     .map_err(Failure::from)
-                    .and_then(|b| stack(&b, run.image(), &device).map_err(|e| GenerateError::from(e).into())),
+                    .and_then(|b| stack(&b, run.image(), device).map_err(|e| GenerateError::from(e).into())),
             ),
         }
     });
     let generator = Generator::new(&run.model, &run.config.model.latent, &selection, batches)?;
-    let images = generator.sample(&run.model, args.count as usize, args.seed, &device)?;
-    let title = generator.describe();
+    let images = generator.sample(&run.model, count, seed, device)?;
+    let source = generator.describe();
+    let title = format!("Samples: {source} · {}", pictures::describe(run));
     let columns = if run.image().width > 40 { 8 } else { 10 };
-    let sheet = samples(&title, pictures::shape(run.image()), &pictures::host(&images)?, columns, Density::Single)?;
-    save_png(&sheet, &args.out)?;
-    common::say(format!("{} images → {}: {title}", args.count, args.out.display()))?;
-    Ok(())
+    let sheet = samples(&title, pictures::shape(run.image()), &pictures::host(&images)?, columns, density)?;
+    Ok((sheet, source))
 }

@@ -3,8 +3,9 @@
 use super::common;
 use candle_core::Device;
 use multi_entity_vae::evaluate::Report;
+use multi_entity_vae::run::{Checkpoint, CheckpointError, RunFolder};
 use multi_entity_vae::scene::Recipe;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -32,16 +33,20 @@ fn about() -> String {
     )
 }
 
-fn describe(path: &std::path::Path) -> anyhow::Result<String> {
-    let (folder, run) = common::load_run(path, &Device::Cpu)?;
+fn describe(path: &Path) -> anyhow::Result<String> {
+    let run = common::load_run(path, &Device::Cpu)?;
     let (rows, columns) = run.model.grid();
     let training = &run.config.training;
+    // A checkpoint that was named stands for itself; a run is described by its best one and shows all of them.
+    let folder = if common::is_checkpoint(path) { None } else { Some(RunFolder::open(path)?) };
+    let last = folder.as_ref().and_then(|folder| Checkpoint::load(&folder.last()).ok());
+    let progress = last.as_ref().map_or(&run.progress, |last| &last.progress);
     let mut text = format!(
         "{}\n  step           {} of {}, {:.0} s of training\n  parameters     {}\n  images         {} ({}, digits: {})\n  candidates     {} in a {rows}×{columns} grid, {} kept, {} latent dimensions\n",
-        folder.path().display(),
-        run.progress.step,
+        path.display(),
+        progress.step,
         training.steps,
-        run.progress.seconds,
+        progress.seconds,
         run.parameters,
         run.image(),
         run.config.data.scenes,
@@ -50,8 +55,19 @@ fn describe(path: &std::path::Path) -> anyhow::Result<String> {
         run.config.model.entities,
         run.config.model.latent.dimensions(),
     );
-    if let Some((nats, step)) = run.progress.best {
+    if let Some((nats, step)) = progress.best {
         text += &format!("  best           −ELBO {nats:.2} nats in validation, at step {step}\n");
+    }
+    if progress.skipped.0 > 0 {
+        text += &format!("  left out       {} updates whose loss or gradient was not finite\n", progress.skipped.0);
+    }
+    for maker in &progress.makers {
+        text += &format!("  computed by    {maker}\n");
+    }
+    let Some(folder) = folder else { return Ok(text + &format!("\nconfiguration\n{}", run.config.to_toml())) };
+    text += "\ncheckpoints\n";
+    for file in folder.all_checkpoints() {
+        text += &format!("  {:<60} {}\n", file.display().to_string(), state(&file));
     }
     if let Ok(json) = std::fs::read_to_string(folder.file("evaluation.json")) {
         let report: Report = serde_json::from_str(&json)?;
@@ -59,4 +75,13 @@ fn describe(path: &std::path::Path) -> anyhow::Result<String> {
     }
     text += &format!("\nconfig.toml\n{}", run.config.to_toml());
     Ok(text)
+}
+
+/// The step of a checkpoint, or what is wrong with it.
+fn state(file: &Path) -> String {
+    match Checkpoint::load(file) {
+        Ok(checkpoint) => format!("step {}", checkpoint.progress.step),
+        Err(CheckpointError::Damaged { reason, .. }) => format!("damaged: {reason}"),
+        Err(error) => error.to_string(),
+    }
 }

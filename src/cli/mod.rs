@@ -9,9 +9,13 @@ mod generate;
 mod info;
 mod interrupt;
 mod pictures;
+mod plan;
+mod plot;
 mod progress;
+mod reproduce;
 mod scenes;
 mod session;
+mod study;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -38,10 +42,16 @@ enum Command {
     Disentanglement(disentanglement::Args),
     /// Draw new scenes or images from a trained run
     Generate(generate::Args),
+    /// Draw a picture of a trained run
+    Plot(plot::Args),
     /// Say what a run is, or (without one) what this program is
     Info(info::Args),
+    /// Train a finished run again from its configuration and compare
+    Reproduce(reproduce::Args),
     /// Write scenes with their ground truth as a NumPy archive
     Scenes(scenes::Args),
+    /// Walk from the autoencoder to the β-VAE: train, measure, draw and tell it on one page
+    Study(study::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -51,7 +61,7 @@ enum Command {
 #[error("{0}")]
 struct Usage(String);
 
-/// Ended by the user's Ctrl-C (or a SIGTERM), in good order.
+/// Ended from outside, as by Ctrl-C, in good order.
 #[derive(Debug, thiserror::Error)]
 #[error("stopped")]
 struct Stopped;
@@ -65,7 +75,7 @@ pub fn main() -> ExitCode {
     // clap prints its own errors and help, and exits with 2 and 0.
     let command = Cli::parse().command;
     if let Err(error) = Instructions::in_use() {
-        eprintln!("error: {error}");
+        common::tell(&format!("error: {error}"));
         return ExitCode::from(2);
     }
     let done = match command {
@@ -74,19 +84,22 @@ pub fn main() -> ExitCode {
         Command::Decompose(args) => decompose::run(args),
         Command::Disentanglement(args) => disentanglement::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Plot(args) => plot::run(args),
         Command::Info(args) => info::run(args),
+        Command::Reproduce(args) => reproduce::run(args),
         Command::Scenes(args) => scenes::run(args),
+        Command::Study(args) => study::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => ExitCode::from(130),
         Err(error) if error.is::<Usage>() => {
-            eprintln!("error: {error}\n\nFor more information, try 'mevae --help'.");
+            common::tell(&format!("error: {error}\n\nFor more information, try 'mevae --help'."));
             ExitCode::from(2)
         }
         Err(error) => {
-            eprintln!("error: {error:#}");
+            common::tell(&format!("error: {error:#}"));
             ExitCode::FAILURE
         }
     }

@@ -1,7 +1,7 @@
 //! The pictures of a run: what it makes of held-out scenes, and how training went.
 
 use super::common::stack;
-use super::session::Session;
+use super::session::{Session, curves_of};
 use candle_core::{DType, Device, Tensor};
 use multi_entity_vae::config::Latent;
 use multi_entity_vae::evaluate::{Decomposition, Example};
@@ -36,10 +36,10 @@ pub fn draw_all(
         drawn.push(("decomposition.png", "each scene taken apart into its entities"));
     }
     let examples = scenes.examples(COLUMNS as u64).collect::<Result<Vec<_>, _>>()?;
-    let sheet = reconstructions(run, &examples, selection, device)?;
+    let sheet = reconstructions(run, &examples, selection, device, Density::Single)?;
     save_png(&sheet, &session.folder.file("reconstructions.png"))?;
     drawn.push(("reconstructions.png", "inputs above what the model makes of them"));
-    let (training, validation) = session.curves()?;
+    let (training, validation) = curves_of(&session.folder, &run.model, &run.config)?;
     let svg = curves(&describe(run), &training, &validation);
     write_bytes_atomic(&session.folder.file("curves.svg"), svg.as_bytes())?;
     drawn.push(("curves.svg", "the loss's parts and the count accuracy over the steps"));
@@ -51,13 +51,21 @@ pub fn draw_all(
 pub fn describe(run: &LoadedRun) -> String {
     let model = &run.config.model;
     let (rows, columns) = run.model.grid();
-    let beta = match &model.latent {
-        Latent::Point { .. } => "point latent".to_string(),
-        Latent::Gaussian { beta, .. } => format!("β = {} (both terms summed, in nats)", beta.last()),
+    let scale = "on the ELBO's scale (both terms summed, in nats)";
+    let (name, beta) = match &model.latent {
+        Latent::Point { .. } => ("autoencoder", "no KL".to_string()),
+        Latent::Gaussian { beta, .. } => {
+            let name = if beta.last() == 1.0 { "VAE" } else { "β-VAE" };
+            (name, format!("β = {} {scale}", beta.last()))
+        }
     };
+    let dimensions = model.latent.dimensions();
     match rows * columns {
-        1 => format!("{} latent dimensions, {beta}", model.latent.dimensions()),
-        n => format!("{} entities of {n} candidates, {beta}", model.entities),
+        1 => format!("{name} with {dimensions} latent dimensions, {beta}"),
+        n => format!(
+            "multi-entity {name}, {} of {n} candidates kept, {dimensions} latent dimensions each, {beta}",
+            model.entities
+        ),
     }
 }
 
@@ -68,7 +76,7 @@ pub fn decomposition_sheet(
     parts: &Decomposition,
 ) -> anyhow::Result<image::RgbImage> {
     let rows = decomposition_rows(&run.model, parts, examples)?;
-    let title = format!("multi-entity VAE · {}", describe(run));
+    let title = format!("Scenes taken apart · {}", describe(run));
     Ok(decomposition(&title, shape(run.image()), &rows, Density::Single)?)
 }
 
@@ -103,20 +111,30 @@ fn decomposition_rows(
 }
 
 /// The thesis' figure: a row of inputs above a row of reconstructions.
-fn reconstructions(
+pub fn reconstructions(
     run: &LoadedRun,
     examples: &[Example],
     selection: Selection,
     device: &Device,
+    density: Density,
 ) -> anyhow::Result<image::RgbImage> {
-    let images = stack(examples, run.image(), device)?;
-    let inference = run.model.forward(&images, &selection, None)?;
-    let merged = host(&inference.reconstruction()?)?;
+    let merged = means(run, examples, selection, device)?;
     let rows = [
         ImageRow { label: "input".into(), images: examples.iter().map(|e| e.image.clone()).collect() },
         ImageRow { label: "reconstruction".into(), images: merged },
     ];
-    Ok(reconstruction(&describe(run), shape(run.image()), &rows, Density::Single)?)
+    Ok(reconstruction(&format!("Reconstructions · {}", describe(run)), shape(run.image()), &rows, density)?)
+}
+
+/// E[x|z] of each example at the posterior means.
+pub fn means(
+    run: &LoadedRun,
+    examples: &[Example],
+    selection: Selection,
+    device: &Device,
+) -> anyhow::Result<Vec<Vec<f32>>> {
+    let images = stack(examples, run.image(), device)?;
+    host(&run.model.forward(&images, &selection, None)?.reconstruction()?)
 }
 
 /// Images (B, H, W, C) on the host.

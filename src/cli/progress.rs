@@ -3,22 +3,41 @@
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
+/// How much a training says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Talk {
+    /// Everything.
+    All,
+    /// A bar, on a terminal: the training is one of several, and their caller says the rest.
+    Bar,
+    /// Nothing but errors.
+    Nothing,
+}
+
+impl Talk {
+    /// All, unless quiet is wanted.
+    pub fn unless(quiet: bool) -> Self {
+        if quiet { Self::Nothing } else { Self::All }
+    }
+}
+
 /// How training is shown.
 pub struct Progress {
     bar: ProgressBar,
     plain: bool,
+    lines: bool,
 }
 
 impl Progress {
     /// For a training of so many steps, some of them done already.
-    pub fn new(steps: u64, done: u64, quiet: bool) -> Self {
+    pub fn new(steps: u64, done: u64, talk: Talk) -> Self {
         let terminal = std::io::stderr().is_terminal();
-        let bar = if quiet || !terminal { ProgressBar::hidden() } else { ProgressBar::new(steps) };
+        let bar = if talk == Talk::Nothing || !terminal { ProgressBar::hidden() } else { ProgressBar::new(steps) };
         let style = ProgressStyle::with_template("{bar:24.cyan/238} {pos}/{len} {msg} · {eta} left");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━╌"));
         bar.set_position(done);
         bar.reset_eta();
-        Self { bar, plain: !quiet && !terminal }
+        Self { bar, plain: !terminal, lines: talk == Talk::All }
     }
 
     /// After a step.
@@ -32,10 +51,10 @@ impl Progress {
 
     /// A line that stays.
     pub fn line(&self, text: &str) {
-        if self.plain {
-            eprintln!("{text}");
-        } else {
-            self.bar.println(text);
+        match (self.lines, self.plain) {
+            (false, _) => {}
+            (true, true) => super::common::tell(text),
+            (true, false) => self.bar.println(text),
         }
     }
 

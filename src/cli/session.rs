@@ -1,28 +1,42 @@
 //! One sitting of training: what observes the loop. Shows progress, validates, logs, saves, and says when to stop.
 
 use super::common::final_selection;
-use super::progress::Progress as Bar;
+use super::progress::{Progress as Bar, Talk};
 use super::{evaluate, interrupt};
 use candle_core::Device;
+use multi_entity_vae::config::Config;
 use multi_entity_vae::evaluate::{Report, log_choose};
+use multi_entity_vae::files::FileError;
 use multi_entity_vae::layers::Instructions;
+use multi_entity_vae::model::Model;
 use multi_entity_vae::picture::curves::CurvePoint;
-use multi_entity_vae::run::{Checkpoint, Progress, RunFolder, ScenesOf};
+use multi_entity_vae::run::{Checkpoint, FolderError, Maker, Progress, RunFolder, RunLock, ScenesOf};
 use multi_entity_vae::scene::Throughput;
 use multi_entity_vae::train::log::{EventLog, MetricsLog};
 use multi_entity_vae::train::{Flow, StepReport, Trainer};
 use serde::Serialize;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::time::Instant;
-
-/// Steps from one logged step to the next.
-const LOG_EVERY: u64 = 10;
 
 /// The observer of a training.
 pub struct Session<'a> {
     pub folder: RunFolder,
     /// Whether a signal ended the training.
     pub interrupted: bool,
+    /// Keeps other trainings out of the folder.
+    _lock: RunLock,
+    /// The step of the last checkpoint, where that is known to be whole.
+    saved: Option<u64>,
+    /// Whether the validation of the step at hand is still to be made.
+    validation_due: bool,
+    /// What computed the weights so far.
+    makers: Vec<Maker>,
+    /// Updates left out so far, as far as they were told.
+    skipped: u64,
     validation: &'a ScenesOf,
+    device: &'a Device,
     metrics: MetricsLog,
     events: EventLog,
     bar: Bar,
@@ -34,7 +48,32 @@ pub struct Session<'a> {
     shown: Shown,
     /// log C(N, K), what the location costs: part of every −ELBO of a model that places its entities.
     location_nats: f64,
-    quiet: bool,
+    talk: Talk,
+}
+
+/// Where a sitting takes place.
+pub struct Place {
+    pub folder: RunFolder,
+    pub lock: RunLock,
+    /// What it continues; nothing for a new run.
+    pub from: Option<From>,
+}
+
+/// What a sitting continues.
+pub struct From {
+    pub progress: Progress,
+    /// Whether it was read from the run's last checkpoint, and not from an earlier one.
+    pub is_last: bool,
+}
+
+/// What the user allows a sitting.
+#[derive(Clone, Copy)]
+pub struct Limits {
+    /// Seconds of training.
+    pub seconds: Option<f64>,
+    pub talk: Talk,
+    /// Where to look and how to go on is for somebody else to say: the folder will be gone afterwards, or is one of several.
+    pub told_elsewhere: bool,
 }
 
 /// What the bar says between validations: running means, so that it does not flicker.
@@ -63,46 +102,65 @@ enum Row<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Starts or continues a run's logs.
+    /// Starts or continues a run's logs. A new run is saved before its first step, so that there is always something to continue.
     pub fn new(
-        folder: RunFolder,
+        place: Place,
         trainer: &Trainer,
-        resumed: Option<Progress>,
         validation: &'a ScenesOf,
-        seconds_allowed: Option<f64>,
-        quiet: bool,
+        device: &'a Device,
+        limits: Limits,
     ) -> anyhow::Result<Self> {
-        let (metrics, events, before) = match resumed {
+        let Place { folder, lock, from } = place;
+        let fresh = from.is_none();
+        let (metrics, events, from) = match from {
             None => {
-                (MetricsLog::create(&folder.metrics())?, EventLog::create(folder.path(), "mevae")?, Progress::default())
+                let (metrics, events) =
+                    (MetricsLog::create(&folder.metrics())?, EventLog::create(folder.path(), "mevae")?);
+                (metrics, events, From { progress: Progress::default(), is_last: false })
             }
-            Some(progress) => (
-                MetricsLog::resume_at(&folder.metrics(), progress.metrics_bytes)?,
-                EventLog::resume_at(&folder.file(&progress.events_file), progress.events_bytes)?,
-                progress,
+            Some(from) => (
+                MetricsLog::resume_at(&folder.metrics(), from.progress.metrics_bytes)?,
+                EventLog::resume_at(&folder.file(&from.progress.events_file), from.progress.events_bytes)?,
+                from,
             ),
         };
-        Ok(Self {
-            bar: Bar::new(trainer.config().training.steps, trainer.steps(), quiet),
+        let before = from.progress;
+        let mut makers = before.makers;
+        let here = Maker::here(device);
+        if !makers.contains(&here) {
+            makers.push(here);
+        }
+        let mut session = Self {
+            bar: Bar::new(trainer.config().training.steps, trainer.steps(), limits.talk),
             folder,
             interrupted: false,
+            _lock: lock,
+            saved: from.is_last.then_some(before.step),
+            validation_due: before.validation_due,
+            makers,
+            skipped: before.skipped.0,
             validation,
+            device,
             metrics,
             events,
             started: Instant::now(),
             seconds_before: before.seconds,
             first_step: trainer.steps(),
-            seconds_allowed,
+            seconds_allowed: limits.seconds,
             best: before.best,
             shown: Shown::default(),
-            location_nats: location_nats(trainer),
-            quiet,
-        })
+            location_nats: location_nats(trainer.model(), trainer.config()),
+            talk: limits.talk,
+        };
+        if fresh {
+            session.save(trainer)?;
+        }
+        Ok(session)
     }
 
     /// What is about to be trained on what.
-    pub fn announce(&self, trainer: &Trainer, device: &Device) {
-        if self.quiet {
+    pub fn announce(&self, trainer: &Trainer) {
+        if self.talk != Talk::All {
             return;
         }
         let config = trainer.config();
@@ -117,36 +175,53 @@ impl<'a> Session<'a> {
             weights_in_words(trainer),
             config.training.steps,
             config.training.batch,
-            if device.is_cpu() { cpu_in_words() } else { format!("{device:?}") },
+            if self.device.is_cpu() { cpu_in_words() } else { format!("{:?}", self.device) },
             config.training.seed,
         ));
     }
 
+    /// Makes the validation that an earlier sitting was stopped before.
+    pub fn catch_up(&mut self, trainer: &Trainer) -> anyhow::Result<()> {
+        if self.validation_due {
+            self.validate(trainer)?;
+            self.save(trainer)?;
+        }
+        self.interrupted = interrupt::requested();
+        Ok(())
+    }
+
     /// After every step.
-    pub fn observe(&mut self, trainer: &Trainer, report: &StepReport, device: &Device) -> anyhow::Result<Flow> {
-        let mix = if report.step == self.first_step + 1 { 1.0 } else { 0.05 };
-        self.shown.reconstruction += mix * (report.reconstruction_nats - self.shown.reconstruction);
-        self.shown.kl += mix * (report.kl_nats - self.shown.kl);
+    pub fn observe(&mut self, trainer: &Trainer, report: &StepReport) -> anyhow::Result<Flow> {
+        if report.gradient_norm.is_finite() {
+            let mix = if report.step == self.first_step + 1 { 1.0 } else { 0.05 };
+            self.shown.reconstruction += mix * (report.reconstruction_nats - self.shown.reconstruction);
+            self.shown.kl += mix * (report.kl_nats - self.shown.kl);
+        }
         self.bar.step(report.step, || self.message(trainer, report));
-        if report.step.is_multiple_of(LOG_EVERY) {
+        self.tell_skips(report);
+        let training = &trainer.config().training;
+        if report.step.is_multiple_of(training.log_every) {
             self.metrics.append(&Row::Step { report, seconds: self.seconds() })?;
             self.log_scalars(report)?;
         }
-        let training = &trainer.config().training;
         let last = report.step == training.steps;
-        self.interrupted = interrupt::requested();
-        let out_of_time = self.seconds_allowed.is_some_and(|s| self.started.elapsed().as_secs_f64() >= s);
-        let stop = self.interrupted || (out_of_time && !last);
-        if !self.interrupted && (report.step.is_multiple_of(training.validate_every) || last || out_of_time) {
-            self.validate(trainer, device)?;
+        let regular = last || report.step.is_multiple_of(training.validate_every);
+        let out_of_time = self.seconds_allowed.is_some_and(|s| self.started.elapsed().as_secs_f64() >= s) && !last;
+        self.validation_due = regular || (out_of_time && !interrupt::requested());
+        if self.validation_due {
+            self.validate(trainer)?;
         }
-        if stop || last || report.step.is_multiple_of(training.validate_every) {
+        // Looked at once more: a validation takes a while.
+        self.interrupted = interrupt::requested();
+        let stop = self.interrupted || out_of_time;
+        if stop || regular {
             self.save(trainer)?;
         }
         Ok(if stop { Flow::Stop } else { Flow::Continue })
     }
 
-    fn validate(&mut self, trainer: &Trainer, device: &Device) -> anyhow::Result<()> {
+    /// Validates, unless a stop is asked for: then the validation stays due.
+    fn validate(&mut self, trainer: &Trainer) -> anyhow::Result<()> {
         let config = trainer.config();
         let seed = config.training.seed;
         let selection = if trainer.steps() == config.training.steps {
@@ -160,9 +235,14 @@ impl<'a> Session<'a> {
             config.training.validation_scenes,
             selection,
             seed,
-            device,
-            || false,
-        )?;
+            self.device,
+            interrupt::requested,
+        );
+        let report = match report {
+            Err(evaluate::Failure::Stopped) => return Ok(()),
+            report => report?,
+        };
+        self.validation_due = false;
         let step = trainer.steps();
         self.metrics.append(&Row::Validation { step, seconds: self.seconds(), report: &report })?;
         let scores = [
@@ -179,12 +259,23 @@ impl<'a> Session<'a> {
         }
         self.shown.count_accuracy = report.count_accuracy;
         self.bar.line(&self.summary(step, &report));
-        let loss = report.elbo.map_or(f64::INFINITY, |elbo| -elbo);
-        if self.best.is_none_or(|(best, _)| loss < best) {
+        let better = |loss: &f64| loss.is_finite() && self.best.is_none_or(|(best, _)| *loss < best);
+        if let Some(loss) = report.elbo.map(|elbo| -elbo).filter(better) {
             self.best = Some((loss, step));
+            self.flush()?;
             Checkpoint::save(&self.folder.best(), trainer, &self.progress(trainer))?;
         }
         Ok(())
+    }
+
+    fn tell_skips(&mut self, report: &StepReport) {
+        if report.skipped > self.skipped {
+            self.skipped = report.skipped;
+            if self.talk == Talk::All {
+                let (step, skipped) = (report.step, report.skipped);
+                self.bar.line(&format!("step {step}: loss or gradient not finite, update left out ({skipped} so far)"));
+            }
+        }
     }
 
     fn log_scalars(&mut self, report: &StepReport) -> anyhow::Result<()> {
@@ -205,19 +296,39 @@ impl<'a> Session<'a> {
     }
 
     fn save(&mut self, trainer: &Trainer) -> anyhow::Result<()> {
+        self.flush()?;
+        let (step, keep) = (trainer.steps(), trainer.config().training.keep_last);
+        if let Some(previous) = self.saved.filter(|previous| *previous != step && keep > 0) {
+            self.folder.keep_last(previous)?;
+        }
+        Checkpoint::save(&self.folder.last(), trainer, &self.progress(trainer))?;
+        self.saved = Some(step);
+        Ok(self.folder.prune(keep, step)?)
+    }
+
+    /// Brings the logs to the disk: a checkpoint must not record what could be lost.
+    fn flush(&mut self) -> anyhow::Result<()> {
         self.metrics.flush()?;
-        self.events.flush()?;
-        Ok(Checkpoint::save(&self.folder.last(), trainer, &self.progress(trainer))?)
+        Ok(self.events.flush()?)
+    }
+
+    /// The checkpoint to grade: the best, or the last while nothing was validated.
+    pub fn checkpoint(&self) -> Result<PathBuf, FolderError> {
+        if self.best.is_some() { self.folder.checkpoint() } else { Ok(self.folder.last()) }
     }
 
     fn progress(&self, trainer: &Trainer) -> Progress {
+        let steps = trainer.all_steps();
         Progress {
-            step: trainer.steps(),
+            step: steps.done,
+            skipped: (steps.skipped, steps.in_a_row),
             seconds: self.seconds(),
             best: self.best,
             metrics_bytes: self.metrics.len(),
             events_bytes: self.events.len(),
             events_file: self.events.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            validation_due: self.validation_due,
+            makers: self.makers.clone(),
         }
     }
 
@@ -263,9 +374,8 @@ impl<'a> Session<'a> {
     /// After the loop, however it ended.
     pub fn finish(&mut self, trainer: &Trainer, synthesis: Throughput) -> anyhow::Result<()> {
         self.bar.finish();
-        self.metrics.flush()?;
-        self.events.flush()?;
-        if !self.quiet && trainer.steps() > self.first_step {
+        self.flush()?;
+        if self.talk == Talk::All && trainer.steps() > self.first_step {
             let training = self.images_per_second(trainer.steps(), trainer.config().training.batch);
             let scenes = synthesis.scenes_per_core_second();
             self.bar.line(&format!(
@@ -276,31 +386,37 @@ impl<'a> Session<'a> {
         }
         Ok(())
     }
+}
 
-    /// The curves of the whole run, read back from its metrics: (training, validation).
-    pub fn curves(&self) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
-        let (mut training, mut validation) = (Vec::new(), Vec::new());
-        for line in std::fs::read_to_string(self.folder.metrics())?.lines() {
-            let row: serde_json::Value = serde_json::from_str(line)?;
-            let number = |key: &str| row[key].as_f64();
-            let (Some(step), Some(reconstruction), Some(kl)) =
-                (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
-            else {
-                continue;
-            };
-            let negative_elbo = reconstruction + kl + self.location_nats;
-            let point =
-                CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
-            if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
-        }
-        Ok((training, validation))
+/// The curves of a whole run, read back from its metrics: (training, validation).
+pub fn curves_of(
+    folder: &RunFolder,
+    model: &Model,
+    config: &Config,
+) -> anyhow::Result<(Vec<CurvePoint>, Vec<CurvePoint>)> {
+    let location_nats = location_nats(model, config);
+    let (mut training, mut validation) = (Vec::new(), Vec::new());
+    let path = folder.metrics();
+    let refused = |e| FileError::refused("read", &path)(e);
+    for line in BufReader::new(File::open(&path).map_err(refused)?).lines() {
+        let row: serde_json::Value = serde_json::from_str(&line.map_err(refused)?)?;
+        let number = |key: &str| row[key].as_f64();
+        let (Some(step), Some(reconstruction), Some(kl)) =
+            (row["step"].as_u64(), number("reconstruction_nats"), number("kl_nats"))
+        else {
+            continue;
+        };
+        let negative_elbo = reconstruction + kl + location_nats;
+        let point = CurvePoint { step, negative_elbo, reconstruction, kl, count_accuracy: number("count_accuracy") };
+        if row["kind"] == "step" { training.push(point) } else { validation.push(point) }
     }
+    Ok((training, validation))
 }
 
 /// What saying where the entities are costs, in nats.
-fn location_nats(trainer: &Trainer) -> f64 {
-    let (rows, columns) = trainer.model().grid();
-    if trainer.model().is_placed() { log_choose(rows * columns, trainer.config().model.entities) } else { 0.0 }
+fn location_nats(model: &Model, config: &Config) -> f64 {
+    let (rows, columns) = model.grid();
+    if model.is_placed() { log_choose(rows * columns, config.model.entities) } else { 0.0 }
 }
 
 /// What computes: "2 CPU threads (avx512)".

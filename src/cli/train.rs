@@ -1,17 +1,15 @@
-//! `mevae train`: resolve → open → train → evaluate → draw → say where to look.
+//! `mevae train`: what is to be trained, and where; [`Plan`] does it.
 
-use super::common::{self, DeviceChoice, final_selection};
-use super::session::Session;
-use super::{Stopped, evaluate, interrupt, pictures, usage};
+use super::common::{self, DeviceChoice};
+use super::plan::Plan;
+use super::progress::Talk;
+use super::session::{From, Limits, Place};
+use super::{interrupt, usage};
 use anyhow::Context;
-use candle_core::{Device, Tensor};
-use multi_entity_vae::config::{Config, Preset};
+use multi_entity_vae::config::{Config, OnNonfinite, Preset};
 use multi_entity_vae::files::{FileError, write_bytes_atomic};
-use multi_entity_vae::run::{Checkpoint, FolderError, LoadedRun, RunFolder, ScenesOf, open_digits};
-use multi_entity_vae::scene::{Batches, Recipe, Split};
-use multi_entity_vae::train::{Trainer, train};
+use multi_entity_vae::run::{Checkpoint, FolderError, RunFolder, RunLock};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -45,6 +43,9 @@ pub struct Args {
     /// Seed of everything
     #[arg(long)]
     seed: Option<u64>,
+    /// Stop at a loss or gradient that is not finite, or skip its update [default: stop]
+    #[arg(long, value_name = "stop|skip")]
+    on_nonfinite: Option<OnNonfinite>,
     /// CPU threads [default: all]; the result does not depend on it
     #[arg(long)]
     threads: Option<usize>,
@@ -57,7 +58,7 @@ pub struct Args {
     /// Replace the run that is in --out
     #[arg(long)]
     overwrite: bool,
-    /// Continue this run from its last checkpoint
+    /// Continue this run from its last checkpoint, or from the checkpoint file that is named
     #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "settings", "scenes", "digits", "entities", "steps", "batch", "seed", "out", "overwrite", "print_config"])]
     resume: Option<PathBuf>,
     /// Print the resolved configuration and stop
@@ -76,55 +77,96 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Err(usage("--overwrite replaces the run in --out: say which one"));
     }
     common::use_threads(args.threads)?;
-    let resumed = args.resume.as_deref().map(resume).transpose()?;
-    let config = match &resumed {
-        Some((_, checkpoint)) => checkpoint.config.clone(),
+    let resumed = args.resume.as_deref().map(Resumed::open).transpose()?;
+    let mut config = match &resumed {
+        Some(resumed) => resumed.config()?,
         None => resolve(&args)?,
     };
+    // The one thing that may change in a run: as long as nothing was left out, it has made no difference.
+    config.training.on_nonfinite = args.on_nonfinite.unwrap_or(config.training.on_nonfinite);
     if args.print_config {
         return common::print_all(config.to_toml().as_bytes());
     }
     let device = args.device.open()?;
-    let digits = open_digits(&config.data.digits)?;
-    let scenes = ScenesOf::open(&config.data, digits.clone(), Split::Train, config.training.seed)?;
-    let validation = ScenesOf::open(&config.data, digits.clone(), Split::Validation, config.training.seed)?;
-    config.validate(scenes.image()).map_err(usage)?;
-
-    let mut trainer = Trainer::new(config.clone(), scenes.image(), &device)?;
-    if let Some((_, checkpoint)) = &resumed {
-        trainer.restore(&checkpoint.weights, &checkpoint.optimiser, checkpoint.progress.step)?;
-    }
-    let (source, training) = (Arc::clone(&scenes.source), &config.training);
-    let batches = Batches::new(source, training.batch, training.seed, trainer.steps(), config.data.fresh, 1)?;
-    // The folder last: what was refused so far leaves nothing behind.
-    let folder = match &resumed {
-        Some((folder, _)) => folder.clone(),
-        None => new_folder(&args, &config)?,
-    };
+    let plan = Plan::open(config.clone(), resumed.as_ref().and_then(|r| r.checkpoint.as_ref()), device)?;
     interrupt::listen()?;
-    let mut session =
-        Session::new(folder, &trainer, resumed.map(|(_, c)| c.progress), &validation, args.seconds, args.quiet)?;
-    session.announce(&trainer, &device);
-    optimise(&mut trainer, &mut session, batches, &scenes, &device)?;
-    let done = match session.interrupted {
-        true => Err(Stopped.into()),
-        false => conclude(&session, &config, digits, &device, args.quiet),
+    // The folder last: what was refused so far leaves nothing behind.
+    let place = match resumed {
+        Some(resumed) => resumed.place(&config)?,
+        None => new_place(&args, &config)?,
     };
-    if done.as_ref().is_err_and(|e| e.is::<Stopped>()) {
-        let resume =
-            format!("mevae train --resume {}", common::shell_word(&session.folder.path().display().to_string()));
-        eprintln!("stopped at step {} and saved; continue with: {resume}", trainer.steps());
-    }
-    done
+    plan.carry_out(place, Limits { seconds: args.seconds, talk: Talk::unless(args.quiet), told_elsewhere: false })
 }
 
-fn resume(path: &Path) -> anyhow::Result<(RunFolder, Checkpoint)> {
-    let folder = RunFolder::open(path)?;
-    if !folder.last().exists() {
-        return Err(FolderError::NoCheckpoint(path.into())).context("cannot resume");
+/// A run to continue, in nobody else's hands.
+pub struct Resumed {
+    folder: RunFolder,
+    lock: RunLock,
+    /// Nothing where the run was stopped before its first checkpoint.
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl Resumed {
+    /// Opens a run, or the run of a checkpoint that is named.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let named = common::is_checkpoint(path).then_some(path);
+        let root = named.map_or(Some(path), |file| file.parent()?.parent()).unwrap_or(Path::new(""));
+        let folder = RunFolder::open(if root == Path::new("") { Path::new(".") } else { root })?;
+        let lock = folder.lock()?;
+        folder.clean(&lock)?;
+        let checkpoint = match named {
+            Some(file) => Some(Checkpoint::load(file).context("cannot resume")?),
+            None if folder.is_untouched() => {
+                folder.remove_logs(&lock)?;
+                None
+            }
+            None => Some(newest(&folder).context("cannot resume")?),
+        };
+        Ok(Self { folder, lock, checkpoint })
     }
-    let checkpoint = Checkpoint::load(&folder.last()).context("cannot resume")?;
-    Ok((folder, checkpoint))
+
+    fn config(&self) -> anyhow::Result<Config> {
+        if let Some(checkpoint) = &self.checkpoint {
+            return Ok(checkpoint.config.clone());
+        }
+        let path = self.folder.config();
+        let text = std::fs::read_to_string(&path).map_err(FileError::refused("read", &path))?;
+        Ok(Config::from_toml(&path.display().to_string(), &text)?)
+    }
+
+    /// Where the run goes on, with this configuration.
+    pub fn place(self, config: &Config) -> anyhow::Result<Place> {
+        let Self { folder, lock, checkpoint } = self;
+        let text = config.to_toml();
+        if std::fs::read(folder.config()).is_ok_and(|old| old != text.as_bytes()) {
+            write_bytes_atomic(&folder.config(), text.as_bytes())?;
+        }
+        let mut checkpoint = checkpoint;
+        if let Some(best) = checkpoint.as_mut().map(|c| &mut c.progress.best).filter(|best| best.is_some())
+            && let Err(error) = Checkpoint::load(&folder.best())
+        {
+            common::tell(&format!("warning: {error}\nThe best is sought anew among the validations to come."));
+            *best = None;
+        }
+        let from = checkpoint.map(|c| From { is_last: c.path == folder.last(), progress: c.progress });
+        Ok(Place { folder, lock, from })
+    }
+}
+
+/// The last checkpoint; if it is damaged, the newest that is whole, which leads to the same end.
+fn newest(folder: &RunFolder) -> anyhow::Result<Checkpoint> {
+    let last = match folder.last().exists() {
+        true => Checkpoint::load(&folder.last()).map_err(anyhow::Error::from),
+        false => Err(FolderError::NoCheckpoint(folder.path().into()).into()),
+    };
+    last.or_else(|error| {
+        let others = folder.all_checkpoints().into_iter().filter(|path| *path != folder.last());
+        let whole = others.filter_map(|path| Checkpoint::load(&path).ok()).max_by_key(|c| c.progress.step);
+        let Some(whole) = whole else { return Err(error) };
+        let (step, path) = (whole.progress.step, whole.path.display());
+        common::tell(&format!("warning: {error:#}\nGoing back to step {step}, {path}; the end will be the same."));
+        Ok(whole)
+    })
 }
 
 /// Preset < file < --set < the flags of their own.
@@ -149,73 +191,13 @@ fn resolve(args: &Args) -> anyhow::Result<Config> {
     Config::resolve(preset, file, &settings).map_err(usage)
 }
 
-fn new_folder(args: &Args, config: &Config) -> anyhow::Result<RunFolder> {
-    let folder = match &args.out {
-        Some(path) => RunFolder::create(path, args.overwrite)?,
+fn new_place(args: &Args, config: &Config) -> anyhow::Result<Place> {
+    let (folder, lock) = match &args.out {
+        Some(path) => RunFolder::create(path, args.overwrite, config)?,
         None => {
             let scenes = Path::new(&config.data.scenes).file_stem().unwrap_or_default().to_string_lossy();
-            RunFolder::numbered(&format!("{}-{scenes}", args.preset))?
+            RunFolder::numbered(&format!("{}-{scenes}", args.preset), config)?
         }
     };
-    write_bytes_atomic(&folder.config(), config.to_toml().as_bytes())?;
-    Ok(folder)
-}
-
-fn optimise(
-    trainer: &mut Trainer,
-    session: &mut Session<'_>,
-    mut batches: Batches,
-    scenes: &ScenesOf,
-    device: &Device,
-) -> anyhow::Result<()> {
-    let batch = trainer.config().training.batch;
-    let image = scenes.image();
-    let next_batch = |_step: u64| -> anyhow::Result<Tensor> {
-        let pixels = scenes.seen(batches.next().context("the scenes ended")?);
-        Ok(Tensor::from_vec(pixels, (batch, image.height, image.width, image.channels), device)?)
-    };
-    let result = train(trainer, next_batch, |trainer, report| session.observe(trainer, report, device));
-    session.finish(trainer, batches.throughput())?;
-    result
-}
-
-/// Evaluates the best checkpoint on held-out scenes, draws the pictures and says where they are.
-fn conclude(
-    session: &Session<'_>,
-    config: &Config,
-    digits: Arc<multi_entity_vae::scene::DigitSet>,
-    device: &Device,
-    quiet: bool,
-) -> anyhow::Result<()> {
-    let checkpoint = Checkpoint::load(&session.folder.checkpoint()?)?;
-    let run = LoadedRun::from_checkpoint(&checkpoint, device)?;
-    let scenes = ScenesOf::open(&config.data, digits, Split::Test, config.training.seed)?;
-    let selection = final_selection(&config.model.selector, config.model.entities, config.training.seed);
-    let report = evaluate::report(
-        &run.model,
-        &scenes,
-        config.training.evaluation_scenes,
-        selection,
-        config.training.seed,
-        device,
-        interrupt::requested,
-    )
-    .map_err(|e| match e {
-        evaluate::Failure::Stopped => anyhow::Error::from(Stopped),
-        e => e.into(),
-    })?;
-    common::write_json(&session.folder.file("evaluation.json"), &report)?;
-    let drawn = pictures::draw_all(session, &run, &scenes, selection, device)?;
-    if quiet {
-        return Ok(());
-    }
-    // A file of scenes has no splits: it was trained on.
-    let recipe = config.data.scenes.parse::<Recipe>().is_ok();
-    let scenes = if recipe { "Held-out scenes (test split)" } else { "The scenes of the file, which was trained on" };
-    let mut text = format!("\n{scenes}, weights of step {}:\n{report}\n\n", run.progress.step);
-    text += &format!("The run is in {}. Look at:\n", session.folder.path().display());
-    for (file, what) in drawn {
-        text += &format!("  {:<40} {what}\n", session.folder.file(file).display().to_string());
-    }
-    common::print_all(text.as_bytes())
+    Ok(Place { folder, lock, from: None })
 }

@@ -65,6 +65,7 @@ pub struct TrainingConfig {
     pub location_charge: Schedule,
     /// Factor of the KL of the idle candidates, those that are not kept: a regulariser beside the ELBO, after which the KL map peaks
     /// once for each object.
+    #[serde(default = "idle_beta")]
     pub idle_beta: Schedule,
     /// Gradients whose norm over all variables is larger are scaled down to this; 0 leaves them alone.
     pub clip: f64,
@@ -74,6 +75,51 @@ pub struct TrainingConfig {
     pub validation_scenes: u64,
     /// Scenes in the evaluation at the end of training.
     pub evaluation_scenes: u64,
+    /// Steps from one logged step to the next.
+    #[serde(default = "log_every")]
+    pub log_every: u64,
+    /// Checkpoints kept from before the last one; the last and the best are always there.
+    #[serde(default = "keep_last")]
+    pub keep_last: usize,
+    /// What becomes of a step whose loss or gradient is not finite.
+    #[serde(default)]
+    pub on_nonfinite: OnNonfinite,
+}
+
+/// Runs that were saved before there was an idle KL had none.
+fn idle_beta() -> Schedule {
+    0.0.into()
+}
+
+/// Values of every preset, and of configurations that were saved before there was a choice.
+fn log_every() -> u64 {
+    10
+}
+
+fn keep_last() -> usize {
+    2
+}
+
+/// What becomes of a step whose loss or gradient is not finite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnNonfinite {
+    /// Training ends there.
+    #[default]
+    Stop,
+    /// The update is left out and counted.
+    Skip,
+}
+
+impl std::str::FromStr for OnNonfinite {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "stop" => Ok(Self::Stop),
+            "skip" => Ok(Self::Skip),
+            _ => Err("expected stop or skip".into()),
+        }
+    }
 }
 
 impl From<ConvolutionConfig> for LayerSpec {

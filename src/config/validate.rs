@@ -8,6 +8,7 @@ use crate::train::Schedule;
 const MOST_WIDTH: usize = 65_536;
 const MOST_LAYERS: usize = 64;
 const MOST_BATCH: usize = 65_536;
+const MOST_KEPT: usize = 1_000;
 /// Numbers that the largest tensor of one step may have (1 GiB in `f32`; a step has a dozen such tensors).
 const MOST_NUMBERS: usize = 1 << 28;
 
@@ -20,6 +21,9 @@ impl Config {
         check("training.validate_every", t.validate_every >= 1, "must be at least 1")?;
         check("training.validation_scenes", t.validation_scenes >= 1, "must be at least 1")?;
         check("training.evaluation_scenes", t.evaluation_scenes >= 1, "must be at least 1")?;
+        check("training.log_every", t.log_every >= 1, "must be at least 1")?;
+        let most = format!("must be between 0 (only the last and the best) and {MOST_KEPT}");
+        check("training.keep_last", t.keep_last <= MOST_KEPT, most)?;
         check("training.clip", t.clip.is_finite() && t.clip >= 0.0, "must be 0 (off) or a positive number")?;
         non_negative("training.learning_rate", &t.learning_rate)?;
         non_negative("training.location_charge", &t.location_charge)?;

@@ -3,9 +3,11 @@
 //! With one posterior for the whole image, z ~ N(0, I) is what the model was trained to decode. With a grid of candidates it is
 //! not: most candidates are empty, so the prior itself decodes to nothing, and blank pictures would be drawn. There (and for a
 //! deterministic latent, which has no prior) a density is fitted to the latents of the *present* entities of training scenes,
-//! with the empirical distributions of how many there are and where; see [`Generator::describe`].
+//! with the empirical distributions of how many there are and where; see [`Generator::describe`]. Chosen latents instead of
+//! sampled ones are in [`walk`].
 
 mod density;
+pub mod walk;
 
 pub use density::{DensityError, GaussianMixture};
 

@@ -56,24 +56,30 @@ impl Activation {
 
 #[inline(always)]
 fn shift<T: Real>(y: &mut [T], bias: &[T], f: impl Fn(T) -> T) {
-    vectorise(|| match bias {
-        // A single channel (an image) would otherwise be a loop of length one per pixel, which cannot be vectorised.
-        [b] => y.iter_mut().for_each(|y| *y = f(*y + *b)),
-        _ => {
-            for row in y.chunks_exact_mut(bias.len()) {
-                for (y, b) in row.iter_mut().zip(bias) {
-                    *y = f(*y + *b);
+    vectorise(
+        #[inline(always)]
+        || match bias {
+            // A single channel (an image) would otherwise be a loop of length one per pixel, which cannot be vectorised.
+            [b] => y.iter_mut().for_each(|y| *y = f(*y + *b)),
+            _ => {
+                for row in y.chunks_exact_mut(bias.len()) {
+                    for (y, b) in row.iter_mut().zip(bias) {
+                        *y = f(*y + *b);
+                    }
                 }
             }
-        }
-    });
+        },
+    );
 }
 
 #[inline(always)]
 fn scale<T: Real>(d: &mut [T], y: &[T], f: impl Fn(T, T) -> T) {
-    vectorise(|| {
-        for (d, y) in d.iter_mut().zip(y) {
-            *d = f(*d, *y);
-        }
-    });
+    vectorise(
+        #[inline(always)]
+        || {
+            for (d, y) in d.iter_mut().zip(y) {
+                *d = f(*d, *y);
+            }
+        },
+    );
 }

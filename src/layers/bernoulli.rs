@@ -42,13 +42,16 @@ impl Kernel for Bernoulli {
         let n = logits.len() / self.images;
         let image = |(l, x): (&[T], &[T])| {
             let mut sums = [T::zero(); LANES];
-            vectorise(|| {
-                for (l, x) in l.chunks(LANES).zip(x.chunks(LANES)) {
-                    for (sum, (l, x)) in sums.iter_mut().zip(l.iter().zip(x)) {
-                        *sum += *x * *l - l.softplus();
+            vectorise(
+                #[inline(always)]
+                || {
+                    for (l, x) in l.chunks(LANES).zip(x.chunks(LANES)) {
+                        for (sum, (l, x)) in sums.iter_mut().zip(l.iter().zip(x)) {
+                            *sum += *x * *l - l.softplus();
+                        }
                     }
-                }
-            });
+                },
+            );
             sums.iter().fold(T::zero(), |sum, s| sum + *s)
         };
         let log_probs = logits.par_chunks(n).zip(targets.par_chunks(n)).map(image).collect();
@@ -66,11 +69,14 @@ impl Kernel for Bernoulli {
         let mut out = vec![T::zero(); logits.len()];
         let images = out.par_chunks_mut(n).zip(logits.par_chunks(n).zip(targets.par_chunks(n)));
         images.zip(gradient).for_each(|((out, (l, x)), g)| {
-            vectorise(|| {
-                for ((o, l), x) in out.iter_mut().zip(l).zip(x) {
-                    *o = *g * (*x - l.sigmoid());
-                }
-            });
+            vectorise(
+                #[inline(always)]
+                || {
+                    for ((o, l), x) in out.iter_mut().zip(l).zip(x) {
+                        *o = *g * (*x - l.sigmoid());
+                    }
+                },
+            );
         });
         Ok([Some(out), None])
     }

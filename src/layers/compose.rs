@@ -94,6 +94,19 @@ fn either<T: Real>(a: T, b: T) -> T {
     high + low_positive + terms.ln()
 }
 
+/// `all[i] = rule(all[i], one[i])`
+#[inline(always)]
+fn fold<T: Real>(all: &mut [T], one: &[T], rule: impl Fn(T, T) -> T) {
+    vectorise(
+        #[inline(always)]
+        || {
+            for (all, one) in all.iter_mut().zip(one) {
+                *all = rule(*all, *one);
+            }
+        },
+    );
+}
+
 impl Composition {
     pub fn new(components: (usize, usize, usize, usize), rule: Rule, entities: usize, places: &Places) -> Result<Self> {
         if entities == 0 || !components.0.is_multiple_of(entities) {
@@ -138,11 +151,20 @@ impl Composition {
                 logits.copy_from_slice(component);
                 continue;
             }
-            let pairs = logits.iter_mut().zip(component);
             match self.rule {
-                Rule::Union => vectorise(|| pairs.for_each(|(all, one)| *all = either(*all, *one))),
-                Rule::Sum => vectorise(|| pairs.for_each(|(all, one)| *all += *one - nothing)),
-                Rule::Max => vectorise(|| pairs.for_each(|(all, one)| *all = one.larger(*all))),
+                Rule::Union => fold(logits, component, either),
+                Rule::Sum => fold(
+                    logits,
+                    component,
+                    #[inline(always)]
+                    |all, one| all + one - nothing,
+                ),
+                Rule::Max => fold(
+                    logits,
+                    component,
+                    #[inline(always)]
+                    |all, one| one.larger(all),
+                ),
             }
         }
     }
@@ -156,22 +178,25 @@ impl Composition {
             if !self.placed.is_whole() {
                 out.fill(T::zero());
             }
-            vectorise(|| {
-                for run in self.placed.runs(b * self.entities + k) {
-                    let (out, patch) = (&mut out[run.patch..][..run.length], &patch[run.patch..][..run.length]);
-                    let (gradient, logits) =
-                        (&gradient[run.canvas..][..run.length], &logits[run.canvas..][..run.length]);
-                    match self.rule {
-                        Rule::Union => shared.divide(run.canvas, patch, out),
-                        Rule::Sum => out.copy_from_slice(gradient),
-                        Rule::Max => {
-                            for ((o, g), (one, all)) in out.iter_mut().zip(gradient).zip(patch.iter().zip(logits)) {
-                                *o = if one == all { *g } else { T::zero() };
+            vectorise(
+                #[inline(always)]
+                || {
+                    for run in self.placed.runs(b * self.entities + k) {
+                        let (out, patch) = (&mut out[run.patch..][..run.length], &patch[run.patch..][..run.length]);
+                        let (gradient, logits) =
+                            (&gradient[run.canvas..][..run.length], &logits[run.canvas..][..run.length]);
+                        match self.rule {
+                            Rule::Union => shared.divide(run.canvas, patch, out),
+                            Rule::Sum => out.copy_from_slice(gradient),
+                            Rule::Max => {
+                                for ((o, g), (one, all)) in out.iter_mut().zip(gradient).zip(patch.iter().zip(logits)) {
+                                    *o = if one == all { *g } else { T::zero() };
+                                }
                             }
                         }
                     }
-                }
-            });
+                },
+            );
         }
     }
 }
@@ -195,13 +220,16 @@ impl<T: Real> Shared<T> {
         let n = union.len();
         let (mut shift, mut scale, mut numerator) = (Scratch::new(n), Scratch::new(n), Scratch::new(n));
         let parts = shift.iter_mut().zip(scale.iter_mut()).zip(numerator.iter_mut());
-        vectorise(|| {
-            for (((s, e), n), (l, g)) in parts.zip(union.iter().zip(gradient)) {
-                *s = (T::zero() - *l).larger(T::zero());
-                *e = (T::zero() - *s).exp();
-                *n = *g * (*e + (T::zero() - *l - *s).exp());
-            }
-        });
+        vectorise(
+            #[inline(always)]
+            || {
+                for (((s, e), n), (l, g)) in parts.zip(union.iter().zip(gradient)) {
+                    *s = (T::zero() - *l).larger(T::zero());
+                    *e = (T::zero() - *s).exp();
+                    *n = *g * (*e + (T::zero() - *l - *s).exp());
+                }
+            },
+        );
         Self { shift, scale, numerator }
     }
 

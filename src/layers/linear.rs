@@ -21,7 +21,7 @@ pub(super) enum Linear {
 }
 
 /// A weight arranged for the products of one pass: several matrices where the products are several.
-pub(super) type Prepared<T> = Vec<Panels<T>>;
+pub(super) type Prepared<'a, T> = Vec<Panels<'a, T>>;
 
 impl Linear {
     pub fn convolution(input: Extent, channels: usize, kernel: usize, stride: usize) -> Result<Self, LayerError> {
@@ -95,32 +95,25 @@ impl Linear {
     }
 
     /// The weight arranged for [`forward`](Self::forward).
-    pub fn prepare<T: Real>(&self, weight: &[T]) -> Prepared<T> {
+    pub fn prepare<'a, T: Real>(&self, weight: &'a [T]) -> Prepared<'a, T> {
         match self {
-            Self::Dense { inputs, outputs } => {
-                vec![Panels::pack(*inputs, *outputs, 1, |l| {
-                    let row = &weight[l * outputs..(l + 1) * outputs];
-                    move |c: usize| row[c]
-                })]
-            }
+            Self::Dense { outputs, .. } => vec![Panels::rows(weight, *outputs, 1)],
             Self::Convolution { window } => vec![window.down_panels(weight, self.layout())],
             Self::Upconvolution { window } => window.up_panels(weight, self.layout()),
         }
     }
 
     /// The weight arranged for [`backward`](Self::backward).
-    pub fn prepare_transposed<T: Real>(&self, weight: &[T]) -> Prepared<T> {
+    pub fn prepare_transposed<'a, T: Real>(&self, weight: &'a [T]) -> Prepared<'a, T> {
         match self {
-            Self::Dense { inputs, outputs } => {
-                vec![Panels::pack(*outputs, *inputs, 1, |l| move |c: usize| weight[c * outputs + l])]
-            }
+            Self::Dense { outputs, .. } => vec![Panels::transposed(weight, *outputs)],
             Self::Convolution { window } => window.up_panels(weight, self.layout()),
             Self::Upconvolution { window } => vec![window.down_panels(weight, self.layout())],
         }
     }
 
     /// `y` = linear map of the images in `x`.
-    pub fn forward<T: Real>(&self, weight: &Prepared<T>, x: &[T], y: &mut [T]) {
+    pub fn forward<T: Real>(&self, weight: &Prepared<'_, T>, x: &[T], y: &mut [T]) {
         match self {
             Self::Dense { inputs, outputs } => dense(weight, x, *inputs, y, *outputs),
             Self::Convolution { window } => pass_down(window, weight, x, y),
@@ -130,7 +123,7 @@ impl Linear {
 
     /// Both gradients, given the one with respect to the output: writes `dx`, if wanted, and returns the weight's in the products'
     /// arrangement. Nothing of a dense layer's weight: that is formed over the whole batch at once.
-    pub fn backward<T: Real>(&self, weight: &Prepared<T>, x: &[T], dz: &[T], mut dx: Option<&mut [T]>) -> Vec<T> {
+    pub fn backward<T: Real>(&self, weight: &Prepared<'_, T>, x: &[T], dz: &[T], mut dx: Option<&mut [T]>) -> Vec<T> {
         let window = match self {
             Self::Dense { inputs, outputs } => {
                 if let Some(dx) = dx {
@@ -177,7 +170,7 @@ impl Linear {
 }
 
 /// A dense layer's inputs, a row for each image.
-fn dense<T: Real>(weight: &Prepared<T>, x: &[T], inputs: usize, y: &mut [T], outputs: usize) {
+fn dense<T: Real>(weight: &Prepared<'_, T>, x: &[T], inputs: usize, y: &mut [T], outputs: usize) {
     let starts: Vec<usize> = (0..x.len()).step_by(inputs).collect();
     let rows = Windows { data: x, starts: &starts, runs: &[0], length: inputs };
     for panels in weight {
@@ -188,7 +181,7 @@ fn dense<T: Real>(weight: &Prepared<T>, x: &[T], inputs: usize, y: &mut [T], out
 }
 
 /// Large images to small ones.
-fn pass_down<T: Real>(window: &Window, kernel: &Prepared<T>, large: &[T], small: &mut [T]) {
+fn pass_down<T: Real>(window: &Window, kernel: &Prepared<'_, T>, large: &[T], small: &mut [T]) {
     let mut cells = Scratch::zeros(window.cells_len());
     for (large, small) in large.chunks_exact(window.large.len()).zip(small.chunks_exact_mut(window.small.len())) {
         window.gather(large, &mut cells);
@@ -197,7 +190,7 @@ fn pass_down<T: Real>(window: &Window, kernel: &Prepared<T>, large: &[T], small:
 }
 
 /// Small images to large ones.
-fn pass_up<T: Real>(window: &Window, kernel: &Prepared<T>, small: &[T], large: &mut [T]) {
+fn pass_up<T: Real>(window: &Window, kernel: &Prepared<'_, T>, small: &[T], large: &mut [T]) {
     let mut bordered = Scratch::zeros(window.bordered_len());
     for (small, large) in small.chunks_exact(window.small.len()).zip(large.chunks_exact_mut(window.large.len())) {
         window.embed(small, &mut bordered);

@@ -5,8 +5,8 @@
 //! | [`Windows::multiply`] | out = A·B: every layer forward, and its input's gradient |
 //! | [`Windows::accumulate`] | G += Aᵀ·R: every weight's gradient |
 //!
-//! A is never copied: each of its rows is a few *runs* of numbers that lie where they lie ([`Windows`]). B is a weight and is
-//! brought into [`Panels`] once per pass. Both kernels keep a tile of M rows × V vectors of the result in registers while they
+//! A is never copied: each of its rows is a few *runs* of numbers that lie where they lie ([`Windows`]). B is a weight; it is read
+//! where it lies if its rows are whole vectors, and otherwise brought into [`Panels`] once per pass. Both kernels keep a tile of M rows × V vectors of the result in registers while they
 //! walk along the inner dimension: M·V accumulators hide the latency of the multiply-adds, and each number of A that is
 //! loaded is used V times, each vector of B M times.
 //!
@@ -19,6 +19,7 @@
 use super::instructions::{dispatch, lanes};
 use super::real::{Real, Simd, WithSimd};
 use rayon::prelude::*;
+use std::borrow::Cow;
 
 /// Vectors of a tile at most. Three of them leave registers for B and A beside 8 rows (of 32 registers) or 4 (of 16).
 const VECTORS: usize = 3;
@@ -35,14 +36,24 @@ pub(super) struct Windows<'a, T> {
     pub length: usize,
 }
 
-/// A matrix of `depth` × `columns`, arranged for [`Windows::multiply`]: cut into panels of at most [`VECTORS`] vectors of
-/// columns, each stored row after row; what is missing from the last vector is zero. A narrow one, which would leave most of a
-/// vector empty, is stored column after column instead.
-pub(super) struct Panels<T> {
+/// A matrix of `depth` × `columns`, arranged for [`Windows::multiply`].
+pub(super) struct Panels<'a, T: Real> {
     depth: usize,
     columns: usize,
-    is_narrow: bool,
-    data: Vec<T>,
+    form: Form,
+    data: Cow<'a, [T]>,
+}
+
+/// How a matrix lies in memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// Row after row: what a matrix of whole vectors needs no arranging for.
+    Rows,
+    /// Cut into panels of at most [`VECTORS`] vectors of columns, each stored row after row; what is missing from the last vector is
+    /// zero.
+    Panels,
+    /// Column after column: a matrix of few columns, which would leave most of a vector empty.
+    Narrow,
 }
 
 /// Columns of a narrow matrix at most.
@@ -55,11 +66,43 @@ fn panel_widths(columns: usize, lanes: usize) -> impl Iterator<Item = usize> + C
     (0..panels).map(move |j| vectors / panels + usize::from(j < vectors % panels))
 }
 
-impl<T: Real> Panels<T> {
+impl<'a, T: Real> Panels<'a, T> {
+    /// Arranges a matrix stored row after row, for windows of `runs` runs.
+    pub fn rows(matrix: &'a [T], columns: usize, runs: usize) -> Self {
+        let depth = matrix.len() / columns;
+        if columns.is_multiple_of(lanes::<T>()) {
+            return Self { depth, columns, form: Form::Rows, data: Cow::Borrowed(matrix) };
+        }
+        Self::pack(depth, columns, runs, |l| {
+            let row = &matrix[l * columns..(l + 1) * columns];
+            move |c: usize| row[c]
+        })
+    }
+
+    /// Arranges the transpose of a matrix stored row after row, which thus has `depth` numbers in a row, for windows of one run.
+    pub fn transposed(matrix: &[T], depth: usize) -> Self {
+        /// Numbers of a row that are moved before the next row's: what is written stays in the first cache.
+        const BLOCK: usize = 16;
+        let columns = matrix.len() / depth;
+        if is_narrow::<T>(depth, columns, 1) {
+            return Self { depth, columns, form: Form::Narrow, data: Cow::Owned(matrix.to_vec()) };
+        }
+        let arrange = |first: usize, width: usize, panel: &mut [T]| {
+            let rows = matrix[first * depth..].chunks_exact(depth).take(width);
+            for (block, to) in panel.chunks_mut(BLOCK * width).enumerate() {
+                for (c, row) in rows.clone().enumerate() {
+                    for (to, from) in to[c..].iter_mut().step_by(width).zip(&row[block * BLOCK..]) {
+                        *to = *from;
+                    }
+                }
+            }
+        };
+        Self { depth, columns, form: Form::Panels, data: Cow::Owned(in_panels(depth, columns, arrange)) }
+    }
+
     /// Arranges the matrix whose element (l, c) is `row(l)(c)`, for windows of `runs` runs.
     pub fn pack<R: Fn(usize) -> T>(depth: usize, columns: usize, runs: usize, row: impl Fn(usize) -> R + Sync) -> Self {
-        let lanes = lanes::<T>();
-        if columns <= NARROW && columns < lanes && (depth / runs.max(1)).is_multiple_of(lanes) {
+        if is_narrow::<T>(depth, columns, runs) {
             let mut data = vec![T::zero(); depth * columns];
             for l in 0..depth {
                 let row = row(l);
@@ -67,38 +110,54 @@ impl<T: Real> Panels<T> {
                     data[c * depth + l] = row(c);
                 }
             }
-            return Self { depth, columns, is_narrow: true, data };
+            return Self { depth, columns, form: Form::Narrow, data: Cow::Owned(data) };
         }
-        let mut data = vec![T::zero(); columns.next_multiple_of(lanes) * depth];
-        let mut panels = Vec::new();
-        let (mut rest, mut first) = (data.as_mut_slice(), 0);
-        for vectors in panel_widths(columns, lanes) {
-            let (panel, others) = rest.split_at_mut(vectors * lanes * depth);
-            panels.push((first, vectors * lanes, panel));
-            (rest, first) = (others, first + vectors * lanes);
-        }
-        // A rearrangement of numbers: worth a second thread only when there are many.
-        const MANY: usize = 1 << 16;
-        panels.into_par_iter().with_min_len(MANY.div_ceil(depth.max(1) * VECTORS * lanes)).for_each(
-            |(first, width, panel)| {
-                for (l, to) in panel.chunks_exact_mut(width).enumerate() {
-                    let row = row(l);
-                    for (to, c) in to.iter_mut().zip(first..columns) {
-                        *to = row(c);
-                    }
+        let arrange = |first: usize, width: usize, panel: &mut [T]| {
+            for (l, to) in panel.chunks_exact_mut(width).enumerate() {
+                let row = row(l);
+                for (to, c) in to.iter_mut().zip(first..columns) {
+                    *to = row(c);
                 }
-            },
-        );
-        Self { depth, columns, is_narrow: false, data }
+            }
+        };
+        Self { depth, columns, form: Form::Panels, data: Cow::Owned(in_panels(depth, columns, arrange)) }
     }
+
+    /// The same, outliving what it was made of.
+    pub fn into_owned(self) -> Panels<'static, T> {
+        Panels { data: Cow::Owned(self.data.into_owned()), depth: self.depth, columns: self.columns, form: self.form }
+    }
+}
+
+/// Whether a matrix is stored column after column, given the runs of the windows that it is multiplied with.
+fn is_narrow<T: Real>(depth: usize, columns: usize, runs: usize) -> bool {
+    columns <= NARROW && columns < lanes::<T>() && (depth / runs.max(1)).is_multiple_of(lanes::<T>())
+}
+
+/// A matrix of zeros in panels, each filled by `arrange(first column, width, panel)`.
+fn in_panels<T: Real>(depth: usize, columns: usize, arrange: impl Fn(usize, usize, &mut [T]) + Sync) -> Vec<T> {
+    /// A rearrangement of numbers: worth a second thread only when there are many.
+    const MANY: usize = 1 << 16;
+    let lanes = lanes::<T>();
+    let mut data = vec![T::zero(); columns.next_multiple_of(lanes) * depth];
+    let mut panels = Vec::new();
+    let (mut rest, mut first) = (data.as_mut_slice(), 0);
+    for vectors in panel_widths(columns, lanes) {
+        let (panel, others) = rest.split_at_mut(vectors * lanes * depth);
+        panels.push((first, vectors * lanes, panel));
+        (rest, first) = (others, first + vectors * lanes);
+    }
+    let panels = panels.into_par_iter().with_min_len(MANY.div_ceil(depth.max(1) * VECTORS * lanes));
+    panels.for_each(|(first, width, panel)| arrange(first, width, panel));
+    data
 }
 
 impl<T: Real> Windows<'_, T> {
     /// Rows · `panels`. The result comes in pieces of rows: `store(row, first column, numbers)`, every column of every row once.
-    pub fn multiply(&self, panels: &Panels<T>, store: impl FnMut(usize, usize, &[T])) {
+    pub fn multiply(&self, panels: &Panels<'_, T>, store: impl FnMut(usize, usize, &[T])) {
         assert_eq!(self.runs.len() * self.length, panels.depth, "inner dimensions of a product differ");
         assert!(
-            !panels.is_narrow || self.length.is_multiple_of(lanes::<T>()),
+            panels.form != Form::Narrow || self.length.is_multiple_of(lanes::<T>()),
             "a narrow matrix was arranged for other runs"
         );
         let tile = vec![T::zero(); ROWS * VECTORS * lanes::<T>()];
@@ -130,9 +189,9 @@ impl<T: Real> Windows<'_, T> {
     }
 }
 
-struct Multiply<'a, T, F> {
+struct Multiply<'a, T: Real, F> {
     windows: &'a Windows<'a, T>,
-    panels: &'a Panels<T>,
+    panels: &'a Panels<'a, T>,
     store: F,
     /// A tile of the result on its way to `store`.
     tile: Vec<T>,
@@ -144,25 +203,39 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> WithSimd for Multiply<'_, T, F> {
     #[inline(always)]
     fn with_simd<S: Simd>(mut self, simd: S) {
         let lanes = T::width::<S>();
-        if self.panels.is_narrow {
-            return match self.panels.columns {
+        let Panels { depth, columns, form, .. } = *self.panels;
+        if form == Form::Narrow {
+            return match columns {
                 1 => self.narrow::<S, 1>(simd),
                 2 => self.narrow::<S, 2>(simd),
                 3 => self.narrow::<S, 3>(simd),
                 _ => self.narrow::<S, NARROW>(simd),
             };
         }
-        let (mut rest, mut first) = (T::vectors::<S>(&self.panels.data), 0);
-        for vectors in panel_widths(self.panels.columns, lanes) {
-            let (panel, others) = rest.split_at(vectors * self.panels.depth);
+        let (data, mut first) = (T::vectors::<S>(&self.panels.data), 0);
+        for vectors in panel_widths(columns, lanes) {
+            let panel = match form {
+                Form::Rows => Panel { vectors: &data[first..], pitch: columns / lanes, first },
+                _ => Panel { vectors: &data[first * depth..], pitch: vectors, first },
+            };
             match vectors {
-                1 => self.panel::<S, 1>(simd, panel, first),
-                2 => self.panel::<S, 2>(simd, panel, first),
-                _ => self.panel::<S, VECTORS>(simd, panel, first),
+                1 => self.panel::<S, 1>(simd, panel),
+                2 => self.panel::<S, 2>(simd, panel),
+                _ => self.panel::<S, VECTORS>(simd, panel),
             }
-            (rest, first) = (others, first + vectors * lanes);
+            first += vectors;
         }
     }
+}
+
+/// Some columns of a matrix, as many as a tile is wide.
+#[derive(Clone, Copy)]
+struct Panel<'a, V> {
+    vectors: &'a [V],
+    /// Vectors from one row to the next.
+    pitch: usize,
+    /// Vectors before it in a row.
+    first: usize,
 }
 
 impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
@@ -196,14 +269,14 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
 
     /// All rows times one panel, in tiles as high as the registers allow.
     #[inline(always)]
-    fn panel<S: Simd, const V: usize>(&mut self, simd: S, panel: &[T::Vector<S>], first: usize) {
+    fn panel<S: Simd, const V: usize>(&mut self, simd: S, panel: Panel<'_, T::Vector<S>>) {
         let rows = self.windows.starts.len();
         let mut row = 0;
         while row < rows {
             row += match rows - row {
-                5.. if S::REGISTER_COUNT >= 32 => self.tile::<S, ROWS, V>(simd, panel, row, first),
-                3.. => self.tile::<S, 4, V>(simd, panel, row, first),
-                _ => self.tile::<S, 1, V>(simd, panel, row, first),
+                5.. if S::REGISTER_COUNT >= 32 => self.tile::<S, ROWS, V>(simd, panel, row),
+                3.. => self.tile::<S, 4, V>(simd, panel, row),
+                _ => self.tile::<S, 1, V>(simd, panel, row),
             };
         }
     }
@@ -213,9 +286,8 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
     fn tile<S: Simd, const M: usize, const V: usize>(
         &mut self,
         simd: S,
-        panel: &[T::Vector<S>],
+        panel: Panel<'_, T::Vector<S>>,
         row: usize,
-        first: usize,
     ) -> usize {
         let Windows { data, starts, runs, length } = *self.windows;
         let starts = &starts[row..];
@@ -224,20 +296,23 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
             starts_here[i] = starts[i.min(starts.len() - 1)];
         }
         let mut sums = [[T::splat(simd, T::zero()); V]; M];
-        for (run, b) in runs.iter().zip(panel.as_chunks::<V>().0.chunks_exact(length)) {
+        let mut at = 0;
+        for run in runs {
             let mut a: [&[T]; M] = [&[]; M];
             for i in 0..M {
                 a[i] = &data[starts_here[i] + run..][..length];
             }
-            for (k, b) in b.iter().enumerate() {
+            for k in 0..length {
+                let b = &panel.vectors[at..][..V];
                 for i in 0..M {
-                    // SAFETY: k < length, as `b` has that many chunks, and each of these slices was cut to that length just above. The
-                    // compiler does not see it, and M checks for M·V multiply-adds cost a fifth of the speed.
+                    // SAFETY: k < length, and each of these slices was cut to that length just above. The compiler does not see it, and
+                    // M checks for M·V multiply-adds cost a fifth of the speed.
                     let a = T::splat(simd, unsafe { *a[i].get_unchecked(k) });
                     for v in 0..V {
                         sums[i][v] = T::mul_add(simd, a, b[v], sums[i][v]);
                     }
                 }
+                at += panel.pitch;
             }
         }
         // The sums are written to memory that is not theirs and handed out from there: if they had an address themselves, the
@@ -245,10 +320,10 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
         for (to, sums) in T::vectors_mut::<S>(&mut self.tile).as_chunks_mut::<V>().0.iter_mut().zip(sums) {
             *to = sums;
         }
-        let width = V * T::width::<S>();
-        let columns = (self.panels.columns - first).min(width);
-        for (i, numbers) in self.tile.chunks_exact(width).take(M.min(starts.len())).enumerate() {
-            (self.store)(row + i, first, &numbers[..columns]);
+        let lanes = T::width::<S>();
+        let columns = (self.panels.columns - panel.first * lanes).min(V * lanes);
+        for (i, numbers) in self.tile.chunks_exact(V * lanes).take(M.min(starts.len())).enumerate() {
+            (self.store)(row + i, panel.first * lanes, &numbers[..columns]);
         }
         M
     }
@@ -359,16 +434,22 @@ mod tests {
             let at = |i: usize, l: usize| data[starts[i] + runs[l / length] + l % length];
 
             let b = numbers(depth * n, 2);
-            let panels = Panels::pack(depth, n, runs.len(), |l| {
+            let packed = Panels::pack(depth, n, runs.len(), |l| {
                 let row = &b[l * n..];
                 move |c: usize| row[c]
             });
-            let mut out = vec![f32::NAN; m * n];
-            windows
-                .multiply(&panels, |row, first, values| out[row * n + first..][..values.len()].copy_from_slice(values));
-            for (i, row) in out.chunks_exact(n).enumerate() {
-                for (c, value) in row.iter().enumerate() {
-                    assert_eq!(*value, (0..depth).map(|l| at(i, l) * b[l * n + c]).sum::<f32>(), "{m}×{n}×{depth}");
+            let turned: Vec<f32> = (0..n * depth).map(|i| b[i % depth * n + i / depth]).collect();
+            // A transpose is arranged for one run.
+            let transposed = (runs.len() == 1).then(|| Panels::transposed(&turned, depth));
+            for panels in [packed, Panels::rows(&b, n, runs.len())].into_iter().chain(transposed) {
+                let mut out = vec![f32::NAN; m * n];
+                windows.multiply(&panels, |row, first, values| {
+                    out[row * n + first..][..values.len()].copy_from_slice(values);
+                });
+                for (i, row) in out.chunks_exact(n).enumerate() {
+                    for (c, value) in row.iter().enumerate() {
+                        assert_eq!(*value, (0..depth).map(|l| at(i, l) * b[l * n + c]).sum::<f32>(), "{m}×{n}×{depth}");
+                    }
                 }
             }
 

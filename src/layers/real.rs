@@ -227,7 +227,8 @@ fn twice_atanh(s: f32) -> f32 {
 
 /// Runs a closure compiled for the instruction set in use.
 ///
-/// Everything that should become vector code must be inlined into the closure (`#[inline(always)]`).
+/// Everything that should become vector code must be inlined, the closure itself included: `vectorise(#[inline(always)] || …)`. What
+/// is not is compiled for every processor.
 #[inline(always)]
 pub fn vectorise<R>(work: impl FnOnce() -> R) -> R {
     struct Work<F>(F);

@@ -64,6 +64,38 @@ impl<T: Real> DerefMut for Scratch<T> {
     }
 }
 
+/// Memory for one group of images: a part of a buffer that others share, or a buffer of its own.
+pub(super) enum Buffer<'a, T: Real> {
+    Part(&'a mut [T]),
+    Own(Scratch<T>),
+}
+
+impl<'a, T: Real> Buffer<'a, T> {
+    /// The part, if there is one; otherwise `len` numbers that have to be written before they mean anything.
+    pub fn of(part: Option<&'a mut [T]>, len: usize) -> Self {
+        part.map_or_else(|| Self::Own(Scratch::new(len)), Self::Part)
+    }
+}
+
+impl<T: Real> Deref for Buffer<'_, T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        match self {
+            Self::Part(part) => part,
+            Self::Own(scratch) => scratch,
+        }
+    }
+}
+
+impl<T: Real> DerefMut for Buffer<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        match self {
+            Self::Part(part) => part,
+            Self::Own(scratch) => scratch,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

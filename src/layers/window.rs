@@ -15,11 +15,16 @@
 //!
 //! **Up.** A pixel's place (i, j) within its cell decides which taps reach it: all pixels of one place form a *phase*, a convolution
 //! of stride 1 over the zero-bordered small image with a kernel of its own, of t×t or fewer taps. Where C is too small to fill
-//! vectors, several phases are computed as one product whose columns are (phase, channel).
+//! vectors, several phases are computed as one product whose columns are (phase, channel), and where even all phases fill none, those
+//! of several cells beside each other: their windows are wider, and what one of the cells does not see is multiplied by zero.
 
 use super::product::{Panels, Windows};
 use super::real::Real;
 use super::{Extent, LayerError};
+use std::ops::Range;
+
+/// Numbers in a vector of the widest instruction set. Another set computes the same, only less evenly spread.
+const ONE_VECTOR: usize = 16;
 
 /// How a large image and a small one are tied together by a k×k kernel with stride s.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +41,8 @@ pub(super) struct Window {
     pub padding: usize,
     /// Kernel side in cells, ⌈k/s⌉.
     taps: usize,
+    /// Cells beside each other that are computed together on the way up.
+    block: usize,
     /// The windows of cells, one for each pixel of the small image.
     cells: Places,
     phases: Vec<Phase>,
@@ -55,20 +62,27 @@ impl Places {
     }
 }
 
-/// Pixels of the large image that are computed together: one or more places within their cells.
+/// Pixels of the large image that are computed together: a rectangle of places within a block of cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Phase {
-    /// (row, column) within the cell, of each place.
-    inner: Vec<(usize, usize)>,
-    /// Rows and columns of small pixels that reach these; 0 where the kernel is smaller than the stride.
+    /// Rows and columns of places, counted from the block's corner.
+    rows: Range<usize>,
+    columns: Range<usize>,
+    /// Rows and columns of small pixels that reach a cell of the block; 0 where the kernel is smaller than the stride.
     taps: (usize, usize),
-    /// The windows over the bordered small image, one for each cell.
+    /// The windows over the bordered small image, one for each block.
     windows: Places,
-    /// Where each cell's pixels are in the large image, [`OUTSIDE`] for those that the image does not have.
-    pixels: Vec<usize>,
+    /// Where the numbers of each block belong in the large image: one run for each row of places.
+    targets: Vec<Target>,
 }
 
-const OUTSIDE: usize = usize::MAX;
+/// Columns `column..column + length` of a product belong to the numbers from `pixel` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Target {
+    column: usize,
+    pixel: usize,
+    length: usize,
+}
 
 /// Where the stored weight keeps the number of (tap, large channel, small channel): strides of the three.
 #[derive(Clone, Copy)]
@@ -87,9 +101,10 @@ impl Window {
         let small = Extent { height: large.height.div_ceil(stride), width: large.width.div_ceil(stride), channels };
         let (padding, taps) = (kernel.saturating_sub(stride) / 2, kernel.div_ceil(stride));
         let cells = Places { starts: Vec::new(), runs: Vec::new(), length: 0 };
-        let mut window = Self { large, small, kernel, stride, padding, taps, cells, phases: Vec::new() };
+        let block = (ONE_VECTOR / (stride * stride * large.channels)).clamp(1, small.width);
+        let mut window = Self { large, small, kernel, stride, padding, taps, block, cells, phases: Vec::new() };
         window.cells = window.places_of_cells();
-        window.phases = window.places_within_a_cell().into_iter().map(|inner| window.phase(inner)).collect();
+        window.phases = window.rectangles().into_iter().map(|(rows, columns)| window.phase(rows, columns)).collect();
         Ok(window)
     }
 
@@ -98,10 +113,14 @@ impl Window {
         self.stride * self.stride * self.large.channels
     }
 
-    /// Cells from one row to the next, and positions of the bordered small image likewise: the last t − 1 of a row serve as the
-    /// right border of this row and the left border of the next.
+    /// Cells from one row to the next: the last t − 1 of a row serve as the right border of this row and the left border of the next.
     fn pitch(&self) -> usize {
         self.small.width + self.taps - 1
+    }
+
+    /// Pixels of the bordered small image from one row to the next, likewise; windows of a block reach further to the right.
+    fn bordered_pitch(&self) -> usize {
+        self.pitch() + self.block - 1
     }
 
     /// Numbers of a large image in cells.
@@ -111,7 +130,7 @@ impl Window {
 
     /// Numbers of a small image with its border.
     pub fn bordered_len(&self) -> usize {
-        ((self.small.height + 2 * (self.taps - 1)) * self.pitch() + self.taps - 1) * self.small.channels
+        ((self.small.height + 2 * (self.taps - 1)) * self.bordered_pitch() + self.taps - 1) * self.small.channels
     }
 
     fn places_of_cells(&self) -> Places {
@@ -124,44 +143,54 @@ impl Window {
         }
     }
 
-    /// The places within a cell, by phase: alone, by row or all together, so that a product has a vector's worth of columns.
-    fn places_within_a_cell(&self) -> Vec<Vec<(usize, usize)>> {
-        const COLUMNS: usize = 32;
+    /// The phases' rows and columns of places: each place of a cell alone, a row of them or all together, so that a product has a few
+    /// vectors' worth of columns.
+    fn rectangles(&self) -> Vec<(Range<usize>, Range<usize>)> {
         let s = self.stride;
-        let all: Vec<_> = (0..s * s).map(|i| (i / s, i % s)).collect();
-        let together = match self.large.channels {
-            c if c >= COLUMNS => 1,
-            c if c * s >= COLUMNS => s,
-            _ => s * s,
+        let (rows, columns) = match self.large.channels {
+            c if c >= 2 * ONE_VECTOR => (1, 1),
+            c if c * s >= 2 * ONE_VECTOR => (1, s),
+            _ => (s, s * self.block),
         };
-        all.chunks(together).map(<[_]>::to_vec).collect()
+        let starts = (0..s).step_by(rows).flat_map(|i| (0..s).step_by(columns).map(move |j| (i, j)));
+        starts.map(|(i, j)| (i..i + rows, j..j + columns)).collect()
     }
 
-    fn phase(&self, inner: Vec<(usize, usize)>) -> Phase {
-        let (s, p, pitch) = (self.stride, self.padding, self.pitch());
+    fn phase(&self, rows: Range<usize>, columns: Range<usize>) -> Phase {
+        let (s, p, pitch) = (self.stride, self.padding, self.bordered_pitch());
         // Taps a with a·s + i < k.
         let taps = |i: usize| self.kernel.saturating_sub(i).div_ceil(s);
-        let rows = inner.iter().map(|(i, _)| taps(*i)).max().unwrap_or(0);
-        let columns = inner.iter().map(|(_, j)| taps(*j)).max().unwrap_or(0);
-        let pixel = |(cell_y, cell_x): (usize, usize), (i, j): (usize, usize)| {
-            let (y, x) = ((cell_y * s + i).checked_sub(p)?, (cell_x * s + j).checked_sub(p)?);
-            (y < self.large.height && x < self.large.width).then_some((y * self.large.width + x) * self.large.channels)
+        let taps = (taps(rows.start), taps(columns.start));
+        let block = columns.len().div_ceil(s);
+        // The columns of places that the large image shows, of the block that begins with cell x.
+        let visible = |x: usize| {
+            let first = (x * s + columns.start).max(p);
+            first..(x * s + columns.end).min(self.large.width + p).max(first)
         };
-        let (mut starts, mut pixels) = (Vec::new(), Vec::new());
-        for cell in
-            (0..self.small.height + self.taps).flat_map(|y| (0..self.small.width + self.taps).map(move |x| (y, x)))
+        let (mut starts, mut targets) = (Vec::new(), Vec::new());
+        for (y, x) in (0..self.small.height + self.taps)
+            .flat_map(|y| (0..self.small.width + self.taps).step_by(block).map(move |x| (y, x)))
         {
-            let places: Vec<_> = inner.iter().map(|&place| pixel(cell, place)).collect();
-            if places.iter().any(Option::is_some) {
+            let columns_shown = visible(x);
+            let target = |(i, row): (usize, usize)| {
+                let y = (y * s + row).checked_sub(p).filter(|y| *y < self.large.height)?;
+                (!columns_shown.is_empty()).then(|| Target {
+                    column: (i * columns.len() + columns_shown.start - x * s - columns.start) * self.large.channels,
+                    pixel: (y * self.large.width + columns_shown.start - p) * self.large.channels,
+                    length: columns_shown.len() * self.large.channels,
+                })
+            };
+            let here: Vec<_> = rows.clone().enumerate().map(target).collect();
+            if here.iter().any(Option::is_some) {
                 // The first small pixel of the window is the last tap's; the border before the image is taps − 1 high and wide.
-                let (y, x) = (cell.0 + self.taps - rows, cell.1 + self.taps - columns);
-                starts.push((y * pitch + x) * self.small.channels);
-                pixels.extend(places.into_iter().map(|place| place.unwrap_or(OUTSIDE)));
+                starts.push(((y + self.taps - taps.0) * pitch + x + self.taps - taps.1) * self.small.channels);
+                let nowhere = Target { column: 0, pixel: 0, length: 0 };
+                targets.extend(here.into_iter().map(|target| target.unwrap_or(nowhere)));
             }
         }
-        let runs = (0..rows).map(|a| a * pitch * self.small.channels).collect();
-        let windows = Places { starts, runs, length: columns * self.small.channels };
-        Phase { inner, taps: (rows, columns), windows, pixels }
+        let runs = (0..taps.0).map(|a| a * pitch * self.small.channels).collect();
+        let length = if taps.1 == 0 { 0 } else { (taps.1 + block - 1) * self.small.channels };
+        Phase { rows, columns, taps, windows: Places { starts, runs, length }, targets }
     }
 
     /// Copies a large image into cells whose borders are already zero. Every pixel lies in exactly one cell.
@@ -189,15 +218,15 @@ impl Window {
     /// Copies a small image between borders that are already zero.
     pub fn embed<T: Real>(&self, image: &[T], bordered: &mut [T]) {
         let row = self.small.width * self.small.channels;
-        let first = (self.taps - 1) * (self.pitch() + 1) * self.small.channels;
-        let rows = bordered[first..].chunks_mut(self.pitch() * self.small.channels);
+        let first = (self.taps - 1) * (self.bordered_pitch() + 1) * self.small.channels;
+        let rows = bordered[first..].chunks_mut(self.bordered_pitch() * self.small.channels);
         for (to, from) in rows.zip(image.chunks_exact(row)) {
             to[..row].copy_from_slice(from);
         }
     }
 
     /// The small image of a large one that [`gather`](Self::gather) brought into cells.
-    pub fn down<T: Real>(&self, cells: &[T], kernel: &Panels<T>, small: &mut [T]) {
+    pub fn down<T: Real>(&self, cells: &[T], kernel: &Panels<'_, T>, small: &mut [T]) {
         let channels = self.small.channels;
         self.cells.over(cells).multiply(kernel, |pixel, first, values| {
             copy(&mut small[pixel * channels + first..][..values.len()], values);
@@ -205,33 +234,22 @@ impl Window {
     }
 
     /// The large image of a small one that [`embed`](Self::embed) gave a border.
-    pub fn up<T: Real>(&self, bordered: &[T], kernels: &[Panels<T>], large: &mut [T]) {
-        let channels = self.large.channels;
+    pub fn up<T: Real>(&self, bordered: &[T], kernels: &[Panels<'_, T>], large: &mut [T]) {
         for (phase, kernel) in self.phases.iter().zip(kernels) {
-            let places = phase.inner.len();
             if phase.windows.length == 0 || phase.windows.runs.is_empty() {
-                for &pixel in phase.pixels.iter().filter(|pixel| **pixel != OUTSIDE) {
-                    large[pixel..pixel + channels].fill(T::zero());
+                for target in &phase.targets {
+                    large[target.pixel..][..target.length].fill(T::zero());
                 }
                 continue;
             }
-            let windows = phase.windows.over(bordered);
-            if places == 1 {
-                windows.multiply(kernel, |cell, first, values| {
-                    copy(&mut large[phase.pixels[cell] + first..][..values.len()], values);
-                });
-                continue;
-            }
-            windows.multiply(kernel, |cell, mut first, mut values| {
-                // Columns are (place, channel): what belongs to one place goes to one pixel.
-                while !values.is_empty() {
-                    let (place, channel) = (first / channels, first % channels);
-                    let (here, others) = values.split_at(values.len().min(channels - channel));
-                    let pixel = phase.pixels[cell * places + place];
-                    if pixel != OUTSIDE {
-                        copy(&mut large[pixel + channel..][..here.len()], here);
+            let rows = phase.rows.len();
+            phase.windows.over(bordered).multiply(kernel, |block, first, values| {
+                for target in &phase.targets[block * rows..][..rows] {
+                    let from = target.column.max(first);
+                    let to = (target.column + target.length).min(first + values.len());
+                    if from < to {
+                        copy(&mut large[target.pixel + from - target.column..][..to - from], &values[from - first..]);
                     }
-                    (first, values) = (first + here.len(), others);
                 }
             });
         }
@@ -256,7 +274,7 @@ impl Window {
     }
 
     /// Kernel for [`down`](Self::down): a row for each number of a window, a column for each small channel.
-    pub fn down_panels<T: Real>(&self, weight: &[T], layout: KernelLayout) -> Panels<T> {
+    pub fn down_panels<'a, T: Real>(&self, weight: &'a [T], layout: KernelLayout) -> Panels<'a, T> {
         Panels::pack(self.cells.runs.len() * self.cells.length, self.small.channels, self.cells.runs.len(), |l| {
             let (tap, channel) = self.number(l);
             let row = tap.map(|tap| &weight[tap * layout.tap + channel * layout.large..]);
@@ -265,18 +283,19 @@ impl Window {
     }
 
     /// Kernels for [`up`](Self::up), one for each phase: a row for each number of a window, a column for each (place, channel).
-    pub fn up_panels<T: Real>(&self, weight: &[T], layout: KernelLayout) -> Vec<Panels<T>> {
+    pub fn up_panels<'a, T: Real>(&self, weight: &'a [T], layout: KernelLayout) -> Vec<Panels<'a, T>> {
         let (s, k, small, large) = (self.stride, self.kernel, self.small.channels, self.large.channels);
         let kernel = |phase: &Phase| {
-            let (rows, columns) = phase.taps;
-            Panels::pack(rows * columns * small, phase.inner.len() * large, rows, |l| {
-                // The window begins with the last tap.
-                let (a, b) = (rows - 1 - l / small / columns, columns - 1 - l / small % columns);
-                let row = |(i, j): &(usize, usize)| {
-                    let (ky, kx) = (a * s + i, b * s + j);
+            let ((rows, columns), width) = (phase.taps, phase.windows.length / small);
+            let places = phase.rows.clone().flat_map(|i| phase.columns.clone().map(move |j| (i, j)));
+            Panels::pack(rows * width * small, places.clone().count() * large, rows, |l| {
+                // The window begins with the last tap of the block's first cell; to the right of its first tap only further cells see.
+                let (a, b) = (rows - 1 - l / small / width, l / small % width);
+                let row = |(i, j): (usize, usize)| {
+                    let (ky, kx) = (a * s + i, ((columns - 1) * s + j).checked_sub(b * s)?);
                     (ky < k && kx < k).then(|| &weight[(ky * k + kx) * layout.tap + l % small * layout.small..])
                 };
-                let rows: Vec<_> = phase.inner.iter().map(row).collect();
+                let rows: Vec<_> = places.clone().map(row).collect();
                 move |c: usize| {
                     let (place, channel) = if rows.len() == 1 { (0, c) } else { (c / large, c % large) };
                     rows[place].map_or(T::zero(), |row| row[channel * layout.large])
@@ -323,7 +342,7 @@ fn spread<T: Real>(runs: &[T], length: usize, to: &mut [T], step: usize) {
     }
 }
 
-/// Copies a short run: a plain loop, because a call of `memcpy` costs more than a handful of vectors.
+/// Copies a short run, as long as `to`: a plain loop, because a call of `memcpy` costs more than a handful of vectors.
 #[inline(always)]
 pub(super) fn copy<T: Real>(to: &mut [T], from: &[T]) {
     for (t, f) in to.iter_mut().zip(from) {

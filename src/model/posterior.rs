@@ -50,17 +50,20 @@ impl Posterior {
         }
     }
 
+    /// What each dimension adds to the KL, ½ (σ² + μ² − log σ² − 1) in nats: (B, N, D); `None` for a deterministic latent.
+    pub fn kl_of_dimensions(&self) -> Result<Option<Tensor>> {
+        let Some(log_var) = self.log_var()? else { return Ok(None) };
+        // Term by term near 0 each, so that nothing cancels where a posterior is nearly the prior.
+        let terms = (((log_var.exp()? - 1.0)? - log_var)? + self.mean()?.sqr()?)?;
+        Ok(Some((terms * 0.5)?))
+    }
+
     /// KL(q ‖ N(0, I)) = ½ Σ (σ² + μ² − log σ² − 1) in nats, (B, N) (Kingma & Welling 2014, appendix B).
     /// 0 for a deterministic latent, which has no prior.
     pub fn kl(&self) -> Result<Tensor> {
-        let mean = self.mean()?;
-        match self.log_var()? {
-            None => mean.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.zeros_like(),
-            Some(log_var) => {
-                // Term by term near 0 each, so that nothing cancels where a posterior is nearly the prior.
-                let terms = (((log_var.exp()? - 1.0)? - log_var)? + mean.sqr()?)?;
-                terms.sum(D::Minus1)? * 0.5
-            }
+        match self.kl_of_dimensions()? {
+            Some(kl) => kl.sum(D::Minus1),
+            None => self.mean()?.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.zeros_like(),
         }
     }
 

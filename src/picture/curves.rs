@@ -5,13 +5,12 @@
 //! text. The picture brings its own white page, so that it reads on dark
 //! pages too.
 
-mod axis;
 mod panel;
 mod series;
 
 use std::fmt::{self, Write};
 
-use super::text::shortened;
+use super::{escaped, text::shortened};
 use panel::Panel;
 use series::Point;
 
@@ -134,23 +133,6 @@ fn write_key(svg: &mut String, right: f64) -> fmt::Result {
         writeln!(svg, r#"<text class="key" x="{}" y="40">{class}</text>"#, x + 34.0)?;
     }
     writeln!(svg, r#"<circle class="dot" cx="{}" cy="35" r="3"/>"#, validation + 13.0)
-}
-
-/// `text` as it may stand in XML text and in quoted attributes.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            // XML has no way to hold control characters.
-            letter if letter.is_control() => escaped.push(' '),
-            letter => escaped.push(letter),
-        }
-    }
-    escaped
 }
 
 #[cfg(test)]

@@ -15,6 +15,14 @@ pub enum Density {
 }
 
 impl Density {
+    /// Device pixels per layout pixel, along each axis.
+    pub const fn factor(self) -> f64 {
+        match self {
+            Self::Single => 1.0,
+            Self::Double => 2.0,
+        }
+    }
+
     /// The device pixels that `length` layout pixels take.
     pub const fn px(self, length: u32) -> u32 {
         length.saturating_mul(match self {

@@ -1,7 +1,5 @@
 //! What can go wrong when a picture is drawn or saved.
 
-use std::path::PathBuf;
-
 /// A picture could not be drawn or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
@@ -97,11 +95,11 @@ pub enum PictureError {
         height: u64,
     },
 
-    /// The PNG encoder refused the picture.
-    #[error("could not encode the picture for {path} as PNG", path = path.display())]
+    /// The encoder refused the picture.
+    #[error("could not encode the picture as {format}")]
     Encode {
-        /// Where it was to be saved.
-        path: PathBuf,
+        /// PNG or GIF.
+        format: &'static str,
         /// The encoder's reason.
         source: image::ImageError,
     },

@@ -33,6 +33,33 @@ pub const fn entity(index: usize) -> Rgb<u8> {
     ENTITIES[index % ENTITIES.len()]
 }
 
+/// Paul Tol's "muted" scheme, ten colours that stay apart under the common forms of colour blindness, with
+/// its grey darkened so that dots of it show on the page (P. Tol, "Colour Schemes", SRON/EPS/TN/09-002, 2021).
+const CLASSES: [Rgb<u8>; 10] = [
+    Rgb([51, 34, 136]),   // indigo
+    Rgb([221, 170, 51]),  // sand
+    Rgb([17, 119, 51]),   // green
+    Rgb([204, 102, 119]), // rose
+    Rgb([136, 204, 238]), // cyan
+    Rgb([136, 34, 85]),   // wine
+    Rgb([68, 170, 153]),  // teal
+    Rgb([90, 90, 90]),    // grey
+    Rgb([153, 153, 51]),  // olive
+    Rgb([170, 68, 153]),  // purple
+];
+
+/// The colour of a class, counted from 0; colours repeat after the tenth.
+pub const fn class(index: usize) -> Rgb<u8> {
+    CLASSES[index % CLASSES.len()]
+}
+
+/// Lines and bars that carry the message (Okabe–Ito blue).
+pub const DATA: Rgb<u8> = ENTITIES[6];
+/// What one's eye is led to among them (Okabe–Ito vermillion).
+pub const ACCENT: Rgb<u8> = ENTITIES[5];
+/// Grid lines of plots.
+pub const RULE: Rgb<u8> = Rgb([228, 232, 236]);
+
 /// Anchors of the KL ramp, equally spaced from 0 to 1: near black through
 /// indigo and slate to ivory. Lightness rises evenly, and no anchor comes near
 /// an entity colour, so that frames drawn on a map stay visible.
@@ -82,6 +109,15 @@ mod tests {
             }
             assert_eq!(entity(a), entity(a + ENTITIES.len()));
         }
+    }
+
+    #[test]
+    fn class_colours_differ_from_each_other_and_from_the_page() {
+        for a in 0..CLASSES.len() {
+            assert!(luminance(class(a)) < 0.65, "{a}");
+            assert!((0..a).all(|b| class(a) != class(b)));
+        }
+        assert_eq!(class(0), class(CLASSES.len()));
     }
 
     #[test]

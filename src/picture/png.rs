@@ -9,6 +9,19 @@ use image::{
 
 use super::PictureError;
 
+/// `picture` as the bytes of a PNG file.
+///
+/// # Errors
+/// [`PictureError::Encode`].
+pub fn png(picture: &RgbImage) -> Result<Vec<u8>, PictureError> {
+    let mut bytes = Vec::new();
+    // Sheets are mostly flat colour: the slow setting pays for itself in repositories and pages.
+    PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive)
+        .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
+        .map_err(|source| PictureError::Encode { format: "PNG", source })?;
+    Ok(bytes)
+}
+
 /// Saves `picture` as a PNG at `path`.
 ///
 /// The file is encoded in memory and moved into place whole, so a reader that
@@ -18,12 +31,7 @@ use super::PictureError;
 /// # Errors
 /// [`PictureError::Encode`] and [`PictureError::Write`].
 pub fn save_png(picture: &RgbImage, path: &Path) -> Result<(), PictureError> {
-    let mut bytes = Vec::new();
-    // Sheets are mostly flat colour: the slow setting pays for itself in repositories and pages.
-    PngEncoder::new_with_quality(&mut bytes, CompressionType::Best, FilterType::Adaptive)
-        .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
-        .map_err(|source| PictureError::Encode { path: path.to_owned(), source })?;
-    Ok(crate::files::write_bytes_atomic(path, &bytes)?)
+    Ok(crate::files::write_bytes_atomic(path, &png(picture)?)?)
 }
 
 #[cfg(test)]

@@ -5,18 +5,25 @@
 //!   config.toml            everything the run depends on, resolved
 //!   metrics.jsonl          one line per report of training, one per validation
 //!   events.out.tfevents.*  the same for TensorBoard
-//!   checkpoints/last.safetensors, best.safetensors
+//!   checkpoints/last.safetensors, best.safetensors, step-0004500.safetensors, …
 //!   evaluation.json        scores on held-out scenes
 //!   *.png, curves.svg      pictures
 //! ```
 
 mod checkpoint;
+mod checksum;
+mod comparison;
 mod data;
 mod folder;
+mod lock;
+mod maker;
 
 pub use checkpoint::{Checkpoint, CheckpointError, Progress};
+pub use comparison::{Aspect, ComparisonError, Verdict, compare};
 pub use data::{DataError, ScenesOf, open_digits};
 pub use folder::{FolderError, RunFolder};
+pub use lock::RunLock;
+pub use maker::Maker;
 
 use crate::config::Config;
 use crate::layers::Extent;

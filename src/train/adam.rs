@@ -4,9 +4,11 @@ use crate::layers::real::{Real, vectorise};
 use crate::layers::{contiguous, contiguous_mut, on_cpu};
 use crate::model::Variables;
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, Var, bail};
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail};
 use rayon::prelude::*;
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::marker::PhantomData;
 
 const BETA1: f64 = 0.9;
 const BETA2: f64 = 0.999;
@@ -40,7 +42,13 @@ impl Adam {
         let mut sum = 0.0;
         for Moments { name, var, .. } in &self.variables {
             let Some(gradient) = gradients.get(var) else { bail!("variable \"{name}\" received no gradient") };
-            sum += gradient.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            let gradient = gradient.contiguous()?;
+            let (storage, layout) = gradient.storage_and_layout();
+            sum += match &*storage {
+                Storage::Cpu(s @ CpuStorage::F32(_)) => sum_of_squares::<f32>(contiguous(s, layout)?),
+                Storage::Cpu(s @ CpuStorage::F64(_)) => sum_of_squares::<f64>(contiguous(s, layout)?),
+                _ => gradient.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?,
+            };
         }
         Ok(sum.sqrt())
     }
@@ -53,10 +61,10 @@ impl Adam {
             Update { scale, rate: learning_rate / (1.0 - BETA1.powi(t)), correction: 1.0 / (1.0 - BETA2.powi(t)) };
         for Moments { name, var, mean, square } in &mut self.variables {
             let Some(gradient) = gradients.get(var) else { bail!("variable \"{name}\" received no gradient") };
-            if var.device().is_cpu() {
-                update.fused(var, gradient, mean, square)?;
-            } else {
-                update.reference(var, gradient, mean, square)?;
+            match (var.device().is_cpu(), var.dtype()) {
+                (true, DType::F32) => update.fused::<f32>(var, gradient, mean, square)?,
+                (true, DType::F64) => update.fused::<f64>(var, gradient, mean, square)?,
+                _ => update.reference(var, gradient, mean, square)?,
             }
         }
         Ok(())
@@ -98,12 +106,38 @@ struct Update {
 
 impl Update {
     /// On the CPU: one pass over parameter, gradient and both moments.
-    fn fused(&self, var: &Var, gradient: &Tensor, mean: &Tensor, square: &Tensor) -> Result<()> {
-        // candle's in-place operations change one tensor at a time: moments and parameter take turns.
+    fn fused<T: Real>(&self, var: &Var, gradient: &Tensor, mean: &Tensor, square: &Tensor) -> Result<()> {
         let gradient = gradient.contiguous()?;
-        mean.inplace_op2(&gradient, &Blend { scale: self.scale, decay: BETA1, squared: false })?;
-        square.inplace_op2(&gradient, &Blend { scale: self.scale, decay: BETA2, squared: true })?;
-        var.inplace_op2(mean, &Descend { update: *self, square })
+        let (storage, layout) = gradient.storage_and_layout();
+        let gradient = contiguous::<T>(on_cpu(&storage)?, layout)?;
+        change(mean, |mean| {
+            change(square, |square| change(var, |parameter| Ok(self.descend::<T>(gradient, mean, square, parameter))))
+        })
+    }
+
+    /// For each number: mean = β₁ mean + (1 − β₁) g, square = β₂ square + (1 − β₂) g², with g = scale · gradient; then
+    /// parameter −= rate · mean / (√(correction · square) + ε).
+    ///
+    /// Every number is computed by itself, so the number of threads cannot matter.
+    fn descend<T: Real>(&self, gradient: &[T], mean: &mut [T], square: &mut [T], parameter: &mut [T]) {
+        let [scale, rate, correction, epsilon] = [self.scale, self.rate, self.correction, EPSILON].map(T::from_f64);
+        let [decay1, decay2] = [BETA1, BETA2].map(T::from_f64);
+        let [rest1, rest2] = [1.0 - BETA1, 1.0 - BETA2].map(T::from_f64);
+        let moments = mean.par_chunks_mut(CHUNK).zip(square.par_chunks_mut(CHUNK));
+        let chunks = parameter.par_chunks_mut(CHUNK).zip(gradient.par_chunks(CHUNK)).zip(moments);
+        chunks.for_each(|((parameter, gradient), (mean, square))| {
+            vectorise(
+                #[inline(always)]
+                || {
+                    for ((p, g), (m, s)) in parameter.iter_mut().zip(gradient).zip(mean.iter_mut().zip(square)) {
+                        let g = *g * scale;
+                        *m = decay1 * *m + rest1 * g;
+                        *s = decay2 * *s + rest2 * g * g;
+                        *p -= rate * *m / ((correction * *s).sqrt() + epsilon);
+                    }
+                },
+            );
+        });
     }
 
     /// The same on candle's operations.
@@ -116,77 +150,44 @@ impl Update {
     }
 }
 
-/// moment = decay · moment + (1 − decay) · (scale · g)^(1 or 2)
-struct Blend {
-    scale: f64,
-    decay: f64,
-    squared: bool,
+/// Numbers that one thread treats in one go.
+const CHUNK: usize = 16_384;
+
+/// Σ x², its parts always added in the same order.
+fn sum_of_squares<T: Real>(numbers: &[T]) -> f64 {
+    /// Sums side by side: for vectors, and to keep the rounding of `f32` out of the result.
+    const LANES: usize = 64;
+    let of_chunk = |chunk: &[T]| {
+        let mut sums = [T::zero(); LANES];
+        vectorise(
+            #[inline(always)]
+            || {
+                for numbers in chunk.chunks(LANES) {
+                    for (sum, x) in sums.iter_mut().zip(numbers) {
+                        *sum += *x * *x;
+                    }
+                }
+            },
+        );
+        sums.iter().map(|sum| sum.to_f64()).sum::<f64>()
+    };
+    numbers.par_chunks(CHUNK).map(of_chunk).collect::<Vec<_>>().iter().sum()
 }
 
-impl Blend {
-    fn run<T: Real>(&self, moment: (&mut CpuStorage, &Layout), gradient: (&CpuStorage, &Layout)) -> Result<()> {
-        let (decay, rest, scale) = (T::from_f64(self.decay), T::from_f64(1.0 - self.decay), T::from_f64(self.scale));
-        let gradient = contiguous::<T>(gradient.0, gradient.1)?;
-        in_parallel(contiguous_mut::<T>(moment.0, moment.1)?, gradient, gradient, |moment, gradient, _| {
-            for (m, g) in moment.iter_mut().zip(gradient) {
-                let g = *g * scale;
-                *m = decay * *m + rest * if self.squared { g * g } else { g };
-            }
-        });
-        Ok(())
-    }
+/// Gives out the numbers of a tensor on the CPU to be changed. candle's operations in place change one tensor each; one within the
+/// other they change several together.
+fn change<T: Real>(tensor: &Tensor, work: impl FnMut(&mut [T]) -> Result<()>) -> Result<()> {
+    tensor.inplace_op1(&Change(RefCell::new(work), PhantomData))
 }
 
-impl InplaceOp2 for Blend {
+struct Change<T, F>(RefCell<F>, PhantomData<T>);
+
+impl<T: Real, F: FnMut(&mut [T]) -> Result<()>> InplaceOp1 for Change<T, F> {
     fn name(&self) -> &'static str {
-        "adam-moment"
+        "adam"
     }
 
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        match s1 {
-            CpuStorage::F64(_) => self.run::<f64>((s1, l1), (s2, l2)),
-            _ => self.run::<f32>((s1, l1), (s2, l2)),
-        }
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        (self.0.borrow_mut())(contiguous_mut(storage, layout)?)
     }
-}
-
-/// parameter −= rate · mean / (√(correction · square) + ε)
-struct Descend<'a> {
-    update: Update,
-    square: &'a Tensor,
-}
-
-impl Descend<'_> {
-    fn run<T: Real>(&self, parameter: (&mut CpuStorage, &Layout), mean: (&CpuStorage, &Layout)) -> Result<()> {
-        let (storage, layout) = self.square.storage_and_layout();
-        let square = contiguous::<T>(on_cpu(&storage)?, layout)?;
-        let mean = contiguous::<T>(mean.0, mean.1)?;
-        let [rate, correction, epsilon] = [self.update.rate, self.update.correction, EPSILON].map(T::from_f64);
-        in_parallel(contiguous_mut::<T>(parameter.0, parameter.1)?, mean, square, |parameter, mean, square| {
-            for ((p, m), s) in parameter.iter_mut().zip(mean).zip(square) {
-                *p -= rate * *m / ((correction * *s).sqrt() + epsilon);
-            }
-        });
-        Ok(())
-    }
-}
-
-impl InplaceOp2 for Descend<'_> {
-    fn name(&self) -> &'static str {
-        "adam-step"
-    }
-
-    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> Result<()> {
-        match s1 {
-            CpuStorage::F64(_) => self.run::<f64>((s1, l1), (s2, l2)),
-            _ => self.run::<f32>((s1, l1), (s2, l2)),
-        }
-    }
-}
-
-/// Element-wise work on equally long slices; every element is computed by itself, so the number of threads cannot matter.
-fn in_parallel<T: Real>(to: &mut [T], a: &[T], b: &[T], work: impl Fn(&mut [T], &[T], &[T]) + Sync) {
-    const CHUNK: usize = 16_384;
-    let chunks = to.par_chunks_mut(CHUNK).zip(a.par_chunks(CHUNK)).zip(b.par_chunks(CHUNK));
-    chunks.for_each(|((to, a), b)| vectorise(|| work(to, a, b)));
 }

@@ -9,11 +9,15 @@ mod schedule;
 pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
-use crate::config::{Config, Latent, Objective, TrainingConfig};
+use crate::config::{Config, Latent, Objective, OnNonfinite, TrainingConfig};
 use crate::layers::Extent;
 use crate::model::{Loss, Model, Selection, Variables, Weights};
 use crate::random;
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
+
+/// So many updates left out in a row end the training: nothing is learnt any more.
+pub const MOST_SKIPS_IN_A_ROW: u64 = 10;
 
 /// A model in training.
 #[derive(Debug)]
@@ -26,7 +30,18 @@ pub struct Trainer {
     variables: Variables,
     adam: Adam,
     device: Device,
-    step: u64,
+    steps: Steps,
+}
+
+/// How many steps a training has behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Steps {
+    /// All of them; schedules, scenes and noise follow this number.
+    pub done: u64,
+    /// Those whose update was left out, because the loss or the gradient was not finite.
+    pub skipped: u64,
+    /// The latest of these that follow one another up to the last step.
+    pub in_a_row: u64,
 }
 
 /// What one step did, in nats per image.
@@ -44,12 +59,14 @@ pub struct StepReport {
     pub idle_nats: f64,
     /// The location charge.
     pub charge_nats: f64,
-    /// Norm of the gradient before clipping.
+    /// Norm of the gradient before clipping; NaN where the loss was not finite.
     pub gradient_norm: f64,
     /// Adam's step size.
     pub learning_rate: f64,
     /// Factor of the KL.
     pub beta: f64,
+    /// Updates left out so far, because the loss or the gradient was not finite.
+    pub skipped: u64,
 }
 
 /// Whether training goes on.
@@ -65,14 +82,24 @@ pub enum Flow {
 #[derive(Debug, thiserror::Error)]
 pub enum TrainError {
     /// A number that is none.
-    #[error(
-        "step {step}: {term} is {value}; a checkpoint that the run has saved is from before it: lower training.learning_rate, or set training.clip"
-    )]
+    #[error("step {step}: {term} is {value}: lower training.learning_rate, or set training.clip")]
     NonFinite {
         /// The step that found it, counted from 1.
         step: u64,
-        /// Which part of the loss, or the gradient.
-        term: &'static str,
+        /// Which part of the loss, or which tensor.
+        term: String,
+        /// NaN or ±∞.
+        value: f64,
+    },
+    /// One such number after the other.
+    #[error(
+        "step {step}: {term} is {value}, and this is update {MOST_SKIPS_IN_A_ROW} in a row to be left out: lower training.learning_rate, or set training.clip"
+    )]
+    NothingLearnt {
+        /// The step, counted from 1.
+        step: u64,
+        /// Which part of the loss, or which tensor.
+        term: String,
         /// NaN or ±∞.
         value: f64,
     },
@@ -89,8 +116,8 @@ pub fn train<E: From<TrainError>>(
     mut images: impl FnMut(u64) -> Result<Tensor, E>,
     mut observe: impl FnMut(&Trainer, &StepReport) -> Result<Flow, E>,
 ) -> Result<(), E> {
-    while trainer.step < trainer.config.training.steps {
-        let batch = images(trainer.step)?;
+    while trainer.steps.done < trainer.config.training.steps {
+        let batch = images(trainer.steps.done)?;
         let report = trainer.step(&batch)?;
         if observe(trainer, &report)? == Flow::Stop {
             break;
@@ -106,7 +133,7 @@ impl Trainer {
         let tracked = Model::new(&config.model, image, variables.builder(DType::F32, device))?;
         let model = Model::new(&config.model, image, variables.frozen(DType::F32, device))?;
         let adam = Adam::new(&variables)?;
-        Ok(Self { config, tracked, model, variables, adam, device: device.clone(), step: 0 })
+        Ok(Self { config, tracked, model, variables, adam, device: device.clone(), steps: Steps::default() })
     }
 
     /// One optimiser step on images (B, H, W, C).
@@ -117,37 +144,76 @@ impl Trainer {
 
     fn step_here(&mut self, images: &Tensor) -> Result<StepReport, TrainError> {
         let (loss, weights) = self.loss(images)?;
-        let terms = loss.values()?;
-        let step = self.step + 1;
-        let finite = |term, value: f64| {
-            if value.is_finite() { Ok(()) } else { Err(TrainError::NonFinite { step, term, value }) }
-        };
-        let [total, reconstruction_nats, kl_nats, idle_nats, charge_nats] = terms;
-        // The parts first: their sum would only repeat what one of them says.
-        finite("the reconstruction", reconstruction_nats)?;
-        finite("the KL", kl_nats)?;
-        finite("the idle candidates' KL", idle_nats)?;
-        finite("the location charge", charge_nats)?;
-        finite("the loss", total)?;
-        let gradients = loss.total.backward()?;
-        let norm = self.adam.gradient_norm(&gradients)?;
-        finite("the gradient's norm", norm)?;
-        let clip = self.config.training.clip;
-        let scale = if clip > 0.0 && norm > clip { clip / norm } else { 1.0 };
+        let [total, reconstruction_nats, kl_nats, idle_nats, charge_nats] = loss.values()?;
         let learning_rate = self.now(&self.config.training.learning_rate);
-        self.adam.step(&gradients, learning_rate, scale)?;
-        self.step = step;
-        Ok(StepReport {
-            step,
+        let mut report = StepReport {
+            step: self.steps.done + 1,
             loss: total,
             reconstruction_nats,
             kl_nats,
             idle_nats,
             charge_nats,
-            gradient_norm: norm,
+            gradient_norm: f64::NAN,
             learning_rate,
             beta: weights.beta,
-        })
+            skipped: self.steps.skipped,
+        };
+        let trouble = match self.trouble_with_loss(&report, images)? {
+            Some(trouble) => Some(trouble),
+            None => {
+                let gradients = loss.total.backward()?;
+                report.gradient_norm = self.adam.gradient_norm(&gradients)?;
+                let trouble = self.trouble_with_gradient(report.gradient_norm, &gradients)?;
+                if trouble.is_none() {
+                    let clip = self.config.training.clip;
+                    let clipped = clip > 0.0 && report.gradient_norm > clip;
+                    self.adam.step(
+                        &gradients,
+                        learning_rate,
+                        if clipped { clip / report.gradient_norm } else { 1.0 },
+                    )?;
+                }
+                trouble
+            }
+        };
+        self.steps = self.steps.after(trouble, self.config.training.on_nonfinite)?;
+        report.skipped = self.steps.skipped;
+        Ok(report)
+    }
+
+    /// What in the loss is not finite: the data first, then the terms; their sum would only repeat what one of them says.
+    fn trouble_with_loss(&self, report: &StepReport, images: &Tensor) -> Result<Option<Trouble>, TrainError> {
+        let terms = [
+            ("the reconstruction", report.reconstruction_nats),
+            ("the KL", report.kl_nats),
+            ("the idle candidates' KL", report.idle_nats),
+            ("the location charge", report.charge_nats),
+            ("the loss", report.loss),
+        ];
+        let Some((term, value)) = terms.into_iter().find(|(_, value)| !value.is_finite()) else { return Ok(None) };
+        if let Some(value) = first_non_finite(images)? {
+            return Ok(Some(Trouble { term: "a pixel of the batch".into(), value }));
+        }
+        for (name, variable) in self.variables.all() {
+            if let Some(value) = first_non_finite(variable.as_tensor())? {
+                // No later batch can mend this.
+                return Err(TrainError::NonFinite { step: report.step, term: format!("the weight {name}"), value });
+            }
+        }
+        Ok(Some(Trouble { term: term.into(), value }))
+    }
+
+    /// Which variable's gradient is not finite, or has a norm that is not.
+    fn trouble_with_gradient(&self, norm: f64, gradients: &GradStore) -> Result<Option<Trouble>, TrainError> {
+        if norm.is_finite() {
+            return Ok(None);
+        }
+        for (name, variable) in self.variables.all() {
+            if let Some(value) = gradients.get(&variable).map(first_non_finite).transpose()?.flatten() {
+                return Ok(Some(Trouble { term: format!("the gradient of {name}"), value }));
+            }
+        }
+        Ok(Some(Trouble { term: "the gradient's norm".into(), value: norm }))
     }
 
     /// The loss of the step to come.
@@ -161,15 +227,15 @@ impl Trainer {
         let weights = Weights { beta, idle_beta: self.now(idle_beta), location_charge: self.now(location_charge) };
         let loss = match self.config.training.objective {
             Objective::Elbo => {
-                let noise = self.noise_of(self.step, images.dim(0)?)?;
+                let noise = self.noise_of(self.steps.done, images.dim(0)?)?;
                 weights.loss(&model.forward(images, &selection, Some(&noise))?, images)?
             }
             Objective::Iwae { samples } => {
-                let noise = self.noises_of(self.step, images.dim(0)?, samples)?;
+                let noise = self.noises_of(self.steps.done, images.dim(0)?, samples)?;
                 model.iwae_loss(images, &model.encode(images, &selection)?, &noise)?
             }
             Objective::Dreg { samples } => {
-                let noise = self.noises_of(self.step, images.dim(0)?, samples)?;
+                let noise = self.noises_of(self.steps.done, images.dim(0)?, samples)?;
                 model.dreg_loss(&self.model, images, &model.encode(images, &selection)?, &noise)?
             }
         };
@@ -195,17 +261,22 @@ impl Trainer {
             rank_by: self.config.model.selector.rank_by,
             entities: self.config.model.entities,
             radius: self.now(&self.config.model.selector.radius).round() as usize,
-            seed: self.config.training.seed.wrapping_add(self.step),
+            seed: self.config.training.seed.wrapping_add(self.steps.done),
         }
     }
 
     fn now(&self, schedule: &Schedule) -> f64 {
-        schedule.value(self.step, self.config.training.steps)
+        schedule.value(self.steps.done, self.config.training.steps)
     }
 
     /// Steps done.
     pub fn steps(&self) -> u64 {
-        self.step
+        self.steps.done
+    }
+
+    /// Steps done, and those of them whose update was left out.
+    pub fn all_steps(&self) -> Steps {
+        self.steps
     }
 
     /// The configuration in force.
@@ -228,16 +299,50 @@ impl Trainer {
         &self.adam
     }
 
-    /// Continues from saved weights and optimiser state after `step` steps.
+    /// Continues from saved weights and optimiser state.
     pub fn restore(
         &mut self,
         weights: &std::collections::HashMap<String, Tensor>,
         optimiser: &std::collections::HashMap<String, Tensor>,
-        step: u64,
+        steps: Steps,
     ) -> Result<(), TrainError> {
         self.variables.load(weights)?;
-        self.adam.load(optimiser, step)?;
-        self.step = step;
+        self.adam.load(optimiser, steps.done - steps.skipped)?;
+        self.steps = steps;
         Ok(())
     }
+}
+
+impl Steps {
+    /// So many steps, each with its update.
+    pub fn new(done: u64) -> Self {
+        Self { done, skipped: 0, in_a_row: 0 }
+    }
+
+    /// After one more step, or why training ends there.
+    fn after(self, trouble: Option<Trouble>, policy: OnNonfinite) -> Result<Self, TrainError> {
+        let step = self.done + 1;
+        match (trouble, policy) {
+            (None, _) => Ok(Self { done: step, in_a_row: 0, ..self }),
+            (Some(Trouble { term, value }), OnNonfinite::Stop) => Err(TrainError::NonFinite { step, term, value }),
+            (Some(Trouble { term, value }), OnNonfinite::Skip) if self.in_a_row + 1 >= MOST_SKIPS_IN_A_ROW => {
+                Err(TrainError::NothingLearnt { step, term, value })
+            }
+            (Some(_), OnNonfinite::Skip) => {
+                Ok(Self { done: step, skipped: self.skipped + 1, in_a_row: self.in_a_row + 1 })
+            }
+        }
+    }
+}
+
+/// Something in a step that is not finite.
+struct Trouble {
+    term: String,
+    value: f64,
+}
+
+/// The first number of a tensor that is none.
+fn first_non_finite(tensor: &Tensor) -> Result<Option<f64>, TrainError> {
+    let values = tensor.flatten_all()?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
+    Ok(values.into_iter().find(|value| !value.is_finite()).map(f64::from))
 }

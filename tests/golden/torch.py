@@ -88,14 +88,14 @@ CASES = [
         "multi-entity",
         (8, 7, 1),
         2,
-        (1.0, 0.125, 0.5),
+        (1.0, 0.0, 0.5),
         model(SMALL, gaussian(3), dense(5), entities=2, radius=1, patch=5),
     ),
     (
         "canvas, transposed convolutions, sum",
         (8, 7, 1),
         2,
-        (0.5, 0.0, 0.0),
+        (0.5, 0.25, 0.0),
         model(
             convolutional((3, 4, 2), (4, 3, 1), activation="tanh"),
             gaussian(3, 0.5),
@@ -109,7 +109,7 @@ CASES = [
         "mixture in colour with coordinates",
         (8, 8, 3),
         1,
-        (1.0, 0.0, 0.0),
+        (1.0, 0.125, 0.0),
         model(
             convolutional((3, 5, 2), (3, 2, 2), activation="sigmoid", coordinates=True),
             gaussian(2),
@@ -126,7 +126,7 @@ CASES = [
         "render",
         (5, 6, 1),
         1,
-        (1.0, 0.0, 0.0),
+        (1.0, 0.5, 0.0),
         model(SMALL, gaussian(2), upward([], 2, [], 4, 2, "relu"), entities=2, compositor="render"),
     ),
 ]

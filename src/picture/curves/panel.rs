@@ -3,10 +3,8 @@
 
 use std::fmt::{self, Write};
 
-use super::{
-    axis::Axis,
-    series::{Point, thinned, typical_range},
-};
+use super::series::{Point, thinned, typical_range};
+use crate::picture::axis::Axis;
 
 /// Outer size of a panel.
 pub(super) const WIDTH: f64 = 460.0;

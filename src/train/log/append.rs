@@ -5,7 +5,7 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use super::LogError;
-use crate::files::FileError;
+use crate::files::{FileError, sync_folder};
 
 /// A file to which whole records are appended.
 ///
@@ -27,6 +27,8 @@ impl AppendFile {
             .create_new(true)
             .open(path)
             .map_err(FileError::refused("create", path))?;
+        // A checkpoint will say how long the log is: the log must not be gone after a power failure.
+        sync_folder(path)?;
         Ok(Self { file, path: path.into(), len: 0 })
     }
 

@@ -1,0 +1,156 @@
+//! A training that can start: train → evaluate → draw → say where to look.
+
+use super::common::{self, final_selection};
+use super::progress::Talk;
+use super::session::{Limits, Place, Session};
+use super::{Stopped, Usage, evaluate, interrupt, pictures, usage};
+use anyhow::Context;
+use candle_core::{Device, Tensor};
+use multi_entity_vae::config::{Config, OnNonfinite};
+use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
+use multi_entity_vae::scene::{Batches, DigitSet, Recipe, Split};
+use multi_entity_vae::train::{TrainError, Trainer, train};
+use std::sync::Arc;
+
+/// Everything that a training needs but a folder.
+pub struct Plan {
+    config: Config,
+    device: Device,
+    digits: Arc<DigitSet>,
+    scenes: ScenesOf,
+    validation: ScenesOf,
+    trainer: Trainer,
+    batches: Batches,
+}
+
+impl Plan {
+    /// Opens the data and builds the model, at a checkpoint's state if there is one.
+    pub fn open(config: Config, checkpoint: Option<&Checkpoint>, device: Device) -> anyhow::Result<Self> {
+        let digits = open_digits(&config.data.digits)?;
+        let open = |split| ScenesOf::open(&config.data, digits.clone(), split, config.training.seed);
+        let (scenes, validation) = (open(Split::Train)?, open(Split::Validation)?);
+        config.validate(scenes.image()).map_err(usage)?;
+        let mut trainer = Trainer::new(config.clone(), scenes.image(), &device)?;
+        if let Some(checkpoint) = checkpoint {
+            trainer.restore(&checkpoint.weights, &checkpoint.optimiser, checkpoint.progress.steps())?;
+        }
+        let (source, training) = (Arc::clone(&scenes.source), &config.training);
+        let batches = Batches::new(source, training.batch, training.seed, trainer.steps(), config.data.fresh, 1)?;
+        Ok(Self { config, device, digits, scenes, validation, trainer, batches })
+    }
+
+    /// Trains, evaluates and draws. Whatever goes wrong on the way is told with how to go on.
+    pub fn carry_out(self, place: Place, limits: Limits) -> anyhow::Result<()> {
+        let folder = place.folder.clone();
+        let policy = self.config.training.on_nonfinite;
+        let as_it_is = |error: &anyhow::Error| limits.told_elsewhere || error.is::<Stopped>() || error.is::<Usage>();
+        self.try_to_carry_out(place, limits).map_err(|error| match as_it_is(&error) {
+            true => error,
+            false => anyhow::anyhow!("{error:#}\n{}", way_on(&error, &folder, policy)),
+        })
+    }
+
+    fn try_to_carry_out(mut self, place: Place, limits: Limits) -> anyhow::Result<()> {
+        let Self { config, device, digits, scenes, validation, trainer, batches } = &mut self;
+        let mut session = Session::new(place, trainer, validation, device, limits)?;
+        session.announce(trainer);
+        optimise(trainer, &mut session, batches, scenes, device)?;
+        let done = match session.interrupted {
+            true => Err(Stopped.into()),
+            false => conclude(&session, config, digits, device, limits.talk != Talk::All || limits.told_elsewhere),
+        };
+        if !limits.told_elsewhere && done.as_ref().is_err_and(|e| e.is::<Stopped>()) {
+            let resume = resume_command(&session.folder);
+            common::tell(&format!("stopped at step {} and saved; continue with: {resume}", trainer.steps()));
+        }
+        done
+    }
+}
+
+/// The command that continues a run.
+fn resume_command(folder: &RunFolder) -> String {
+    format!("mevae train --resume {}", common::shell_word(&folder.path().display().to_string()))
+}
+
+/// What is left after an error, and what to do with it.
+fn way_on(error: &anyhow::Error, folder: &RunFolder, policy: OnNonfinite) -> String {
+    let resume = resume_command(folder);
+    match Checkpoint::load(&folder.last()) {
+        Err(_) if folder.path().exists() => format!("When that is mended, go on with: {resume}"),
+        Err(_) => format!("{} is gone; train anew with `mevae train`", folder.path().display()),
+        Ok(last) => {
+            let mut text = format!("The run is saved up to step {} in {}. ", last.progress.step, last.path.display());
+            text += &match error.downcast_ref::<TrainError>() {
+                Some(TrainError::NonFinite { .. }) if policy == OnNonfinite::Stop => {
+                    format!("To go on without the updates of such steps: {resume} --on-nonfinite skip")
+                }
+                Some(_) => "Train anew with other values.".into(),
+                None => format!("When that is mended, go on with: {resume}"),
+            };
+            text
+        }
+    }
+}
+
+fn optimise(
+    trainer: &mut Trainer,
+    session: &mut Session<'_>,
+    batches: &mut Batches,
+    scenes: &ScenesOf,
+    device: &Device,
+) -> anyhow::Result<()> {
+    session.catch_up(trainer)?;
+    if session.interrupted {
+        return Ok(());
+    }
+    let batch = trainer.config().training.batch;
+    let image = scenes.image();
+    let next_batch = |_step: u64| -> anyhow::Result<Tensor> {
+        let pixels = scenes.seen(batches.next().context("the scenes ended")?);
+        Ok(Tensor::from_vec(pixels, (batch, image.height, image.width, image.channels), device)?)
+    };
+    let trained = train(trainer, next_batch, |trainer, report| session.observe(trainer, report));
+    let finished = session.finish(trainer, batches.throughput());
+    trained.and(finished)
+}
+
+/// Evaluates the best checkpoint on held-out scenes, draws the pictures and says where they are.
+fn conclude(
+    session: &Session<'_>,
+    config: &Config,
+    digits: &Arc<DigitSet>,
+    device: &Device,
+    quiet: bool,
+) -> anyhow::Result<()> {
+    let checkpoint = Checkpoint::load(&session.checkpoint()?)?;
+    let run = LoadedRun::from_checkpoint(&checkpoint, device)?;
+    let scenes = ScenesOf::open(&config.data, digits.clone(), Split::Test, config.training.seed)?;
+    let selection = final_selection(&config.model.selector, config.model.entities, config.training.seed);
+    let report = evaluate::report(
+        &run.model,
+        &scenes,
+        config.training.evaluation_scenes,
+        selection,
+        config.training.seed,
+        device,
+        interrupt::requested,
+    )
+    .map_err(|e| match e {
+        evaluate::Failure::Stopped => anyhow::Error::from(Stopped),
+        e => e.into(),
+    })?;
+    common::write_json(&session.folder.file("evaluation.json"), &report)?;
+    let drawn = pictures::draw_all(session, &run, &scenes, selection, device)?;
+    if quiet {
+        return Ok(());
+    }
+    // A file of scenes has no splits: it was trained on.
+    let recipe = config.data.scenes.parse::<Recipe>().is_ok();
+    let scenes = if recipe { "Held-out scenes (test split)" } else { "The scenes of the file, which was trained on" };
+    let mut text = format!("\n{scenes}, weights of step {}:\n{report}\n\n", run.progress.step);
+    text += &format!("The run is in {}. Look at:\n", session.folder.path().display());
+    for (file, what) in drawn {
+        text += &format!("  {:<40} {what}\n", session.folder.file(file).display().to_string());
+    }
+    common::print_all(text.as_bytes())
+}

@@ -1,0 +1,129 @@
+//! Pictures of what the encoder says: scatter plots and KL.
+
+use super::{Picture, Subject};
+use multi_entity_vae::config::Latent;
+use multi_entity_vae::evaluate::Latents;
+use multi_entity_vae::picture::Drawing;
+use multi_entity_vae::picture::bars::Bars;
+use multi_entity_vae::picture::kl_map::kl_map;
+use multi_entity_vae::picture::scatter::Scatter;
+
+/// More bars than this nobody reads; the largest are drawn.
+const MOST_BARS: usize = 64;
+
+/// The posterior means of the first `count` scenes in two latent dimensions.
+pub fn scatter(subject: &Subject<'_>, count: usize, dimensions: Option<(usize, usize)>) -> anyhow::Result<Drawing> {
+    let encoded = subject.encoded(count)?;
+    let (a, b) = chosen(subject, dimensions, || Ok(encoded.latents.ranked()))?;
+    let at = |mean: &[f32]| (f64::from(mean[a]), f64::from(mean[b]));
+    let entities = encoded.latents.entities.iter();
+    let points: Vec<_> = entities.zip(&encoded.classes).map(|(entity, class)| (at(&entity.mean), *class)).collect();
+    let what = match (&subject.run.config.model.latent, subject.has_grid()) {
+        (Latent::Point { .. }, _) => "Codes",
+        (_, false) => "Posterior means",
+        (_, true) => "Posterior means of the present entities",
+    };
+    let unit = match subject.run.config.model.latent {
+        Latent::Point { .. } => "code (no prior, no unit)",
+        Latent::Gaussian { .. } => "posterior mean, in deviations of the prior N(0, 1)",
+    };
+    let (x, y) = (format!("z{a}: {unit}"), format!("z{b}: {unit}"));
+    let footnote = format!(
+        "{} scenes of {}. {} Numbers mark each class' median.",
+        encoded.latents.scenes,
+        subject.scenes_in_words(),
+        which(subject, dimensions, (a, b)),
+    );
+    Ok(Scatter { title: &subject.title(what), axes: (&x, &y), points: &points, footnote: &footnote }.drawing())
+}
+
+/// The two dimensions to show: those that are asked for, or the first two of `ranked`.
+pub fn chosen(
+    subject: &Subject<'_>,
+    dimensions: Option<(usize, usize)>,
+    ranked: impl FnOnce() -> anyhow::Result<Vec<usize>>,
+) -> anyhow::Result<(usize, usize)> {
+    let d = subject.dimensions();
+    match dimensions {
+        Some((a, b)) if a.max(b) >= d => {
+            anyhow::bail!("this model has {d} latent dimensions, 0 to {}: --dimensions {a},{b} is beyond them", d - 1)
+        }
+        Some(pair) => Ok(pair),
+        None if d == 1 => anyhow::bail!("this model has one latent dimension; a plane takes two: plot its traversals"),
+        None if d == 2 => Ok((0, 1)),
+        None => match ranked()?.as_slice() {
+            // Both in their own order, so that the picture does not turn with a small change of the KL.
+            [a, b, ..] => Ok((*a.min(b), *a.max(b))),
+            _ => anyhow::bail!(
+                "no entity is present in these scenes, so no dimension is larger than another; train longer, or name two with --dimensions A,B"
+            ),
+        },
+    }
+}
+
+/// How the two dimensions were chosen, for footnotes.
+pub fn which(subject: &Subject<'_>, asked: Option<(usize, usize)>, (a, b): (usize, usize)) -> String {
+    let d = subject.dimensions();
+    let by = match subject.run.config.model.latent {
+        Latent::Point { .. } => "variance",
+        Latent::Gaussian { .. } => "mean KL",
+    };
+    match (d, asked) {
+        (2, _) => String::new(),
+        (_, Some(_)) => format!("z{a} and z{b} of {d} dimensions, as asked for."),
+        (_, None) => format!("z{a} and z{b} are the two of largest {by} among {d} dimensions."),
+    }
+}
+
+/// The KL of each latent dimension of one posterior, or the mean KL of each candidate of a grid.
+pub(super) fn kl(subject: &Subject<'_>, count: usize) -> anyhow::Result<Picture> {
+    subject.needs_prior("kl pictures")?;
+    let latents = subject.encoded(count)?.latents;
+    let scenes = scenes_of(subject, &latents);
+    if subject.has_grid() {
+        let map: Vec<f32> = latents.kl_map.iter().map(|kl| *kl as f32).collect();
+        let total: f64 = latents.kl_map.iter().sum();
+        let footnote = format!(
+            "{scenes} KL of every candidate's posterior from N(0, I), in nats; {total:.2} nats over all of them. In each \
+             scene the {} candidates of largest KL are kept.",
+            subject.selection.entities
+        );
+        let title = subject.title("Mean KL of each candidate");
+        return Ok(Picture::Pixels(kl_map(&title, &map, subject.run.model.grid(), &footnote, subject.density)?));
+    }
+    Ok(Picture::Drawing(bars_of(subject, &latents)))
+}
+
+/// The KL of each latent dimension of a model with one posterior.
+pub fn kl_bars(subject: &Subject<'_>, count: usize) -> anyhow::Result<Drawing> {
+    Ok(bars_of(subject, &subject.encoded(count)?.latents))
+}
+
+fn bars_of(subject: &Subject<'_>, latents: &Latents) -> Drawing {
+    let scenes = scenes_of(subject, latents);
+    let kl = latents.kl_of_dimensions();
+    let mut shown = latents.ranked();
+    shown.truncate(MOST_BARS);
+    shown.sort_unstable();
+    let bars: Vec<_> = shown.iter().map(|d| (format!("z{d}"), kl[*d])).collect();
+    let left_out = match kl.len() - bars.len() {
+        0 => String::new(),
+        more => format!(" The {more} smallest of {} dimensions are left out.", kl.len()),
+    };
+    let footnote = format!(
+        "{scenes} {:.2} nats in all: what the posterior tells of an image beyond the prior N(0, I).{left_out}",
+        kl.iter().sum::<f64>()
+    );
+    let bars = Bars {
+        title: &subject.title("KL of each latent dimension"),
+        values_name: "KL (nats per image)",
+        bars_name: "latent dimension",
+        bars: &bars,
+        footnote: &footnote,
+    };
+    bars.drawing()
+}
+
+fn scenes_of(subject: &Subject<'_>, latents: &Latents) -> String {
+    format!("Mean over {} scenes of {}.", latents.scenes, subject.scenes_in_words())
+}
