@@ -39,7 +39,8 @@
 //! z_k = μ_k + σ_k ⊙ ε,   ε ~ N(0, I)
 //! ```
 //!
-//! The expectation is estimated with one sample. log σ² is kept within ±10 ([`model::LOG_VAR_LIMIT`]).
+//! The expectation is estimated with one sample; with S of them and their importance weights the bound is closer
+//! ([`model::importance`], [`evaluate::LikelihoodBound`]), and can be trained on ([`config::Objective`]). log σ² is kept within ±10 ([`model::LOG_VAR_LIMIT`]).
 //!
 //! **Location.** A decoder that is told the cells of its entities (a glimpse, or one with coordinates) is told something that
 //! z does not say. Under a uniform prior over sets of K of the N cells, and a selector that is a function of the image, saying
@@ -78,7 +79,7 @@
 //!
 //! **Likelihood.** Bernoulli, log p = Σ x l − log(1 + eˡ) for logits l, or Gaussian with mean sigmoid(l) and a fixed deviation.
 //! On grey-scale pixels the Bernoulli is the customary cross-entropy and no probability; binarise the pixels
-//! ([`config::Binarisation`]) where nats are to be compared with the literature.
+//! ([`config::Binarisation`]) where nats are to be compared with the literature. Every report names its binarisation.
 //!
 //! **Presence and count.** K may exceed the number of objects: what is left over has little KL and draws nothing. Which entities
 //! are there is decided by description length, without labels and without a threshold to tune:
@@ -176,8 +177,8 @@
 //! 2. [`model`]: the figure; then encoder, posterior, selector, decoder, compositor, likelihood and objective, a short file each.
 //! 3. [`train`]: the loop on one screen, schedules, Adam.
 //! 4. [`scene`]: recipes of scenes, the batches made from them, and NumPy archives.
-//! 5. [`evaluate`]: presence, count, segmentation and the report; [`generate`]: what new scenes are sampled from, and
-//!    chosen latents.
+//! 5. [`evaluate`]: presence, count, segmentation, bounds, [disentanglement](evaluate::disentanglement) and the report; [`generate`]:
+//!    what new scenes are sampled from, and chosen latents.
 //! 6. [`layers`]: the kernels that training spends its time in.
 //! 7. [`run`]: run folders and checkpoints; [`picture`]: sheets and curves; [`files`] and [`random`]: whole files, named streams.
 //!
@@ -193,6 +194,8 @@
 //!   Visual Concepts with a Constrained Variational Framework", ICLR 2017.
 //! - C. Nash, S. M. A. Eslami, C. Burgess, I. Higgins, D. Zoran, T. Weber, P. Battaglia, "The Multi-Entity Variational
 //!   Autoencoder", NIPS 2017 workshop on Learning Disentangled Representations.
+//! - Y. Burda, R. Grosse, R. Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
+//! - G. Tucker, D. Lawson, S. Gu, C. J. Maddison, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives", ICLR 2019.
 
 pub mod config;
 pub mod evaluate;

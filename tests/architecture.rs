@@ -13,7 +13,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("config", &["layers", "train::Schedule", "scene::Recipe"]),
     ("model", &["config", "layers", "random"]),
     ("train", &["config", "layers", "model", "random", "files"]),
-    ("evaluate", &["model", "random"]),
+    ("evaluate", &["config::Binarisation", "model", "random"]),
     ("generate", &["config", "evaluate", "model", "random"]),
     ("run", &["config", "evaluate", "files", "layers", "model", "random", "scene", "train"]),
     // The program: a crate of its own that sees the library from outside.

@@ -289,9 +289,19 @@ fn help_is_as_recorded() {
 #[test]
 fn every_command_has_help_and_no_command_is_wrong_use() {
     let place = Place::new();
-    for command in
-        ["train", "evaluate", "decompose", "generate", "plot", "info", "reproduce", "scenes", "study", "completions"]
-    {
+    for command in [
+        "train",
+        "evaluate",
+        "decompose",
+        "disentanglement",
+        "generate",
+        "plot",
+        "info",
+        "reproduce",
+        "scenes",
+        "study",
+        "completions",
+    ] {
         let help = place.mevae(&format!("{command} --help")).ok();
         assert!(help.out.contains(&format!("Usage: mevae {command}")), "{}", help.out);
     }
@@ -656,10 +666,13 @@ fn a_killed_training_leaves_whole_files_only() {
 fn assert_report_keys(report: &Value) {
     let promised = [
         "scenes",
+        "binarisation",
         "reconstruction_nats",
         "kl_nats",
         "location_nats",
         "elbo",
+        "log_likelihood_bound_nats",
+        "importance_samples",
         "mse",
         "count_accuracy",
         "count_confusion",
@@ -671,13 +684,15 @@ fn assert_report_keys(report: &Value) {
         "f1",
         "entities_per_scene",
     ];
-    let besides = ["count_accuracy_sem", "ari_foreground_sem"];
+    let besides = ["count_accuracy_sem", "ari_foreground_sem", "log_likelihood_bound_sem"];
     let keys: BTreeSet<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, promised.into_iter().chain(besides).collect());
     for key in promised {
         let value = &report[key];
         let fits = match key {
             "scenes" | "scenes_with_objects_2plus" => value.is_u64(),
+            "binarisation" => value.is_string(),
+            "importance_samples" => value.is_null() || value.is_u64(),
             "count_confusion" => value.is_null() || value.is_array(),
             _ => value.is_null() || value.is_f64(),
         };
@@ -708,6 +723,91 @@ fn evaluation_prints_a_table_and_writes_json() {
     // By default: the run's own number of scenes, on the test split.
     let printed = place.mevae(&format!("evaluate {run} --json -")).ok();
     assert_eq!(serde_json::from_str::<Value>(&printed.out).unwrap()["scenes"], 8);
+}
+
+#[test]
+fn the_likelihood_is_bounded_with_as_many_samples_as_are_asked_for_and_the_pixels_are_named() {
+    let (_shared, place, run) = beside();
+    let score = |flags: &str| -> Value {
+        let out = place.mevae(&format!("evaluate {run} --count 8 --json - {flags}")).ok().out;
+        serde_json::from_str(&out).unwrap()
+    };
+    let plain = score("");
+    assert_eq!(plain["binarisation"], "grey-scale");
+    assert!(plain["importance_samples"].is_null() && plain["log_likelihood_bound_nats"].is_null());
+    let bound = |samples: u64| {
+        let report = score(&format!("--importance-samples {samples} --threads 1"));
+        assert_report_keys(&report);
+        assert_eq!((&report["importance_samples"], &report["elbo"]), (&samples.into(), &plain["elbo"]));
+        report["log_likelihood_bound_nats"].as_f64().unwrap()
+    };
+    // The same samples each time; more of them, a better bound.
+    assert_eq!(bound(1), bound(1));
+    assert!(bound(150) > bound(1));
+    place.mevae(&format!("evaluate {run} --count 8 --importance-samples 3")).ok().says(&[
+        "8 scenes, grey-scale pixels",
+        "log p(x) ≥",
+        "3 importance samples",
+    ]);
+    place.refuses(&format!("evaluate {run} --importance-samples 0"), 2, &["--importance-samples"]);
+
+    place.train("--preset autoencoder --out point --quiet").ok();
+    place.refuses("evaluate point --importance-samples 5", 2, &["--importance-samples", "point"]);
+    for binarisation in ["static", "dynamic", "threshold"] {
+        let out = format!("--preset vae --out {binarisation} --set data.binarisation={binarisation} --quiet");
+        place.train(&out).ok();
+        assert_eq!(place.json(format!("{binarisation}/evaluation.json"))["binarisation"], binarisation);
+        place.mevae(&format!("evaluate {binarisation} --importance-samples 2")).ok().says(&["binaris"]);
+    }
+}
+
+#[test]
+fn the_published_nets_are_configurations() {
+    let place = Place::new();
+    for (name, sizes) in [("tutorial", "[400]"), ("burda", "[200, 200]")] {
+        let file = format!("{}/examples/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let printed = place.mevae(&format!("train --preset vae --config {file} --print-config")).ok().out;
+        assert!(printed.contains(&format!("hidden = {sizes}")), "{printed}");
+        // A rate of the file's own can be replaced by a number or by a schedule.
+        for rate in ["1e-4", "{from=1e-3,to=1e-5}"] {
+            place
+                .train(&format!(
+                    "--preset vae --config {file} --out {name} --overwrite --quiet --set training.learning_rate={rate}"
+                ))
+                .ok();
+        }
+    }
+    let file = format!("{}/examples/burda.toml", env!("CARGO_MANIFEST_DIR"));
+    for kind in ["iwae", "dreg"] {
+        let objective = format!("training.objective={{kind=\"{kind}\",samples=3}}");
+        place
+            .train(&format!("--preset vae --config {file} --out {kind} --set {objective}"))
+            .ok()
+            .says(&["of 3 samples", "dynamic binarisation"]);
+    }
+}
+
+#[test]
+fn latents_of_sprites_are_scored() {
+    let place = Place::new();
+    place.train("--preset beta-vae --scenes sprite --out whole --quiet").ok();
+    place.train("--scenes sprite --out entity --batch 2 --quiet").ok();
+    place.train("--preset vae --out digit --quiet").ok();
+    let table = place.mevae("disentanglement whole entity --count 100 --seed 3 --json scores.json").ok().out;
+    assert!(table.contains("MIG") && table.contains("z and cell"), "{table}");
+    let report = place.json("scores.json");
+    assert_eq!((&report["examples"], &report["seed"]), (&100.into(), &3.into()));
+    let codes = report["codes"].as_array().unwrap();
+    let named: Vec<_> = codes.iter().map(|c| (c["model"].as_str().unwrap(), c["code"].as_str().unwrap())).collect();
+    assert_eq!(named, [("whole", "z"), ("entity", "z"), ("entity", "z and cell")]);
+    assert_eq!([0, 1, 2].map(|i| codes[i]["dimensions"].as_u64().unwrap()), [2, 16, 18]);
+    for key in ["mig", "factor_vae", "disentanglement", "completeness", "informativeness"] {
+        assert!(codes.iter().all(|c| (0.0..=1.0).contains(&c[key].as_f64().unwrap())), "{key}: {report}");
+    }
+    let again = place.mevae("disentanglement whole entity --count 100 --seed 3 --threads 1 --json -").ok().out;
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), report);
+    place.refuses("disentanglement digit", 1, &["28×28×1", "--scenes sprite"]);
+    place.refuses("disentanglement", 2, &["RUNS"]);
 }
 
 #[test]
@@ -979,6 +1079,9 @@ fn scenes_are_written_as_an_archive_that_reads_back() {
         (Recipe::Air, Split::Test),
         (Recipe::Survey, Split::General),
         (Recipe::Single, Split::Validation),
+        (Recipe::Sprite, Split::Test),
+        (Recipe::Sprites, Split::Train),
+        (Recipe::Tetrominoes, Split::Test),
     ] {
         let file = format!("{recipe}.npz");
         let line = format!("scenes --recipe {recipe} --split {split} --count 5 --seed 9 --out {file}");
@@ -994,7 +1097,10 @@ fn scenes_are_written_as_an_archive_that_reads_back() {
             .file_names()
             .map(|name| name.unwrap().into_owned())
             .collect();
-        assert_eq!(names, ["images", "masks", "counts", "labels", "boxes"].map(|n| format!("{n}.npy")).into());
+        let has_factors = matches!(recipe, Recipe::Sprite | Recipe::Sprites | Recipe::Tetrominoes);
+        let members =
+            ["images", "masks", "counts", "labels", "boxes"].into_iter().chain(has_factors.then_some("factors"));
+        assert_eq!(names, members.map(|n| format!("{n}.npy")).collect());
     }
     // The same bytes again; another seed, others.
     let before = place.read("digits.npz");

@@ -40,7 +40,7 @@ fn number() -> BoxedStrategy<f64> {
 }
 
 fn schedule() -> impl Strategy<Value = Schedule> {
-    let shape = select(vec![Shape::Linear, Shape::Cosine, Shape::Exponential]);
+    let shape = select(vec![Shape::Linear, Shape::Cosine, Shape::Exponential, Shape::Tripling]);
     let ramp = (number(), number(), mostly(0.0..0.5, &ABSURD), mostly(0.5..1.0, &ABSURD), shape, number()).prop_map(
         |(from, to, start, end, shape, warmup)| {
             Schedule::Ramp(Ramp { from, to, start, end, shape, warmup: warmup / 2.0 })
@@ -125,7 +125,8 @@ fn model() -> impl Strategy<Value = ModelConfig> {
 }
 
 fn configuration() -> impl Strategy<Value = Config> {
-    let binarisation = select(vec![Binarisation::GreyScale, Binarisation::Threshold, Binarisation::Dynamic]);
+    let binarisation =
+        select(vec![Binarisation::GreyScale, Binarisation::Threshold, Binarisation::Dynamic, Binarisation::Static]);
     let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation)
         .prop_map(|(scenes, digits, fresh, binarisation)| DataConfig { scenes, digits, fresh, binarisation });
     let schedules = (schedule(), schedule(), schedule());
@@ -148,10 +149,28 @@ fn configuration() -> impl Strategy<Value = Config> {
                 log_every,
                 keep_last,
                 on_nonfinite,
+                objective: Objective::Elbo,
             }
         },
     );
-    (data, model(), training).prop_map(|(data, model, training)| Config { data, model, training })
+    let weighted = prop_oneof![
+        size().prop_map(|samples| Objective::Iwae { samples }),
+        size().prop_map(|samples| Objective::Dreg { samples })
+    ];
+    // Importance weights leave no room for a β and charges: mostly there are none beside them.
+    let objective = prop::option::weighted(0.3, (weighted, prop::bool::weighted(0.9)));
+    (data, model(), training, objective).prop_map(|(data, mut model, mut training, objective)| {
+        if let Some((objective, alone)) = objective {
+            training.objective = objective;
+            if alone {
+                (training.location_charge, training.idle_beta) = (0.0.into(), 0.0.into());
+                if let Latent::Gaussian { beta, .. } = &mut model.latent {
+                    *beta = 1.0.into();
+                }
+            }
+        }
+        Config { data, model, training }
+    })
 }
 
 fn image() -> impl Strategy<Value = Extent> {

@@ -6,6 +6,7 @@ use candle_core::Device;
 use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::files::read_text;
 use multi_entity_vae::run::{Checkpoint, CheckpointError, RunFolder};
+use multi_entity_vae::scene::Recipe;
 use std::path::{Path, PathBuf};
 
 /// No file of scores is longer, in bytes.
@@ -29,10 +30,11 @@ fn about() -> String {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let feature = |on: bool| if on { "yes" } else { "no" };
     format!(
-        "mevae {}\n  CPU threads    {threads}\n  CUDA support   {}\n  hub downloads  {}\n  presets        autoencoder, vae, beta-vae, multi-entity\n  recipes        digits, air, survey, single\n",
+        "mevae {}\n  CPU threads    {threads}\n  CUDA support   {}\n  hub downloads  {}\n  presets        autoencoder, vae, beta-vae, multi-entity\n  recipes        {}\n",
         env!("CARGO_PKG_VERSION"),
         feature(cfg!(feature = "cuda")),
         feature(cfg!(feature = "hub")),
+        Recipe::ALL.map(Recipe::name).join(", "),
     )
 }
 

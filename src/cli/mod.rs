@@ -3,6 +3,7 @@
 mod common;
 mod completions;
 mod decompose;
+mod disentanglement;
 mod evaluate;
 mod generate;
 mod info;
@@ -37,6 +38,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Take pictures or scenes apart into their entities
     Decompose(decompose::Args),
+    /// Score how well the latents of trained runs tell the factors of single sprites apart
+    Disentanglement(disentanglement::Args),
     /// Draw new scenes or images from a trained run
     Generate(generate::Args),
     /// Draw a picture of a trained run
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Evaluate(args) => evaluate::run(args),
         Command::Decompose(args) => decompose::run(args),
+        Command::Disentanglement(args) => disentanglement::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => info::run(args),

@@ -105,9 +105,8 @@ fn optimise(
     }
     let batch = trainer.config().training.batch;
     let image = scenes.image();
-    let next_batch = |step: u64| -> anyhow::Result<Tensor> {
-        let mut pixels = batches.next().context("the scenes ended")?.images;
-        scenes.binarise(&mut pixels, step);
+    let next_batch = |_step: u64| -> anyhow::Result<Tensor> {
+        let pixels = scenes.seen(batches.next().context("the scenes ended")?);
         Ok(Tensor::from_vec(pixels, (batch, image.height, image.width, image.channels), device)?)
     };
     let trained = train(trainer, next_batch, |trainer, report| session.observe(trainer, report));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// digits, air, survey or single
+    /// digits, air, survey, single, sprite, sprites or tetrominoes
     #[arg(long, default_value = "digits")]
     recipe: Recipe,
     /// Number of scenes

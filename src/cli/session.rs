@@ -414,11 +414,17 @@ fn cpu_in_words() -> String {
 
 /// The loss's weights, so that nobody has to guess their scale.
 fn weights_in_words(trainer: &Trainer) -> String {
-    use multi_entity_vae::config::Latent;
+    use multi_entity_vae::config::{Latent, Objective};
     let config = trainer.config();
-    match &config.model.latent {
-        Latent::Point { .. } => "loss = −log p".into(),
-        Latent::Gaussian { beta, .. } => {
+    match (&config.model.latent, config.training.objective) {
+        (Latent::Point { .. }, _) => "loss = −log p".into(),
+        (_, Objective::Iwae { samples }) => {
+            format!("loss = −log mean p(x, z)/q(z|x) of {samples} samples, nats per image")
+        }
+        (_, Objective::Dreg { samples }) => {
+            format!("loss = −log mean p(x, z)/q(z|x) of {samples} samples (DReG gradient), nats per image")
+        }
+        (Latent::Gaussian { beta, .. }, Objective::Elbo) => {
             let mut text = format!("loss = −log p + {beta} · KL");
             if config.training.idle_beta.last() > 0.0 {
                 text += &format!(" + {} · idle KL", config.training.idle_beta);

@@ -22,7 +22,7 @@ pub struct Args {
     /// One key over preset and file, as in training.batch=32; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// Recipe (digits, air, survey, single) or .npz file
+    /// Recipe (digits, air, survey, single, sprite, sprites, tetrominoes) or .npz file
     #[arg(long)]
     scenes: Option<String>,
     /// builtin, mnist, fashion-mnist or a folder of IDX files

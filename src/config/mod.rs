@@ -3,16 +3,20 @@
 //! A configuration is resolved in three layers, *preset < file < flags* ([`Config::resolve`]), checked once
 //! ([`Config::validate`]) and saved, resolved, beside every run.
 
+mod binarisation;
 mod model;
+mod objective;
 mod overrides;
 mod presets;
 mod size;
 mod validate;
 
+pub use binarisation::Binarisation;
 pub use model::{
     CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, ModelConfig,
     Placement, Posteriors, Rank, SelectorConfig,
 };
+pub use objective::Objective;
 pub use overrides::nearest;
 pub use presets::Preset;
 pub use validate::MOST_SCENES;
@@ -45,18 +49,6 @@ pub struct DataConfig {
     pub binarisation: Binarisation,
 }
 
-/// What becomes of grey pixels before the model sees them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Binarisation {
-    /// Nothing: pixels in [0, 1].
-    GreyScale,
-    /// 1 where the pixel is at least one half.
-    Threshold,
-    /// Drawn anew each time, with the pixel as probability.
-    Dynamic,
-}
-
 /// The optimisation. Schedules depend on the step alone, never on the clock.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TrainingConfig {
@@ -66,6 +58,9 @@ pub struct TrainingConfig {
     pub steps: u64,
     /// Images in a batch, B.
     pub batch: usize,
+    /// What is minimised.
+    #[serde(default)]
+    pub objective: Objective,
     /// Adam's step size.
     pub learning_rate: Schedule,
     /// Nats charged for each entity in use, a regulariser beside the ELBO; log N is what its location costs.

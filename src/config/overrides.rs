@@ -88,14 +88,16 @@ impl Layers {
         Ok(config)
     }
 
-    /// Every written key must be one of `known`, or lie inside one (a schedule's table).
+    /// Every written key must be one of `known`, or lie inside one (a schedule's table), or hold one (a number that a later layer
+    /// made a table).
     fn check(
         &self,
         known: &[String],
         error: impl Fn(String, String, Option<String>) -> ConfigError,
     ) -> Result<(), ConfigError> {
         for (origin, key) in &self.written {
-            let fits = |k: &String| k == key || key.strip_prefix(k.as_str()).is_some_and(|rest| rest.starts_with('.'));
+            let inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
+            let fits = |k: &String| k == key || inside(key, k) || inside(k, key);
             if !known.iter().any(fits) {
                 let nearest = nearest(key, known.iter().map(String::as_str)).map(str::to_string);
                 return Err(error(origin.clone(), key.clone(), nearest));
@@ -157,15 +159,16 @@ fn every_key() -> Vec<String> {
         leaves(&tree(&preset.config()), "", &mut keys);
     }
     let variants = [
-        ("encoder", &["layers", "posteriors", "coordinates", "hidden", "activation"][..]),
-        ("latent", &["dimensions", "beta", "activation"]),
-        ("decoder.placement", &["patch"]),
-        ("decoder.trunk", &["hidden", "base", "layers", "kernel", "stride", "activation"]),
-        ("compositor", &["features"]),
-        ("likelihood", &["deviation"]),
+        ("model.encoder", &["layers", "posteriors", "coordinates", "hidden", "activation"][..]),
+        ("model.latent", &["dimensions", "beta", "activation"]),
+        ("model.decoder.placement", &["patch"]),
+        ("model.decoder.trunk", &["hidden", "base", "layers", "kernel", "stride", "activation"]),
+        ("model.compositor", &["features"]),
+        ("model.likelihood", &["deviation"]),
+        ("training.objective", &["samples"]),
     ];
     for (part, names) in variants {
-        keys.extend(names.iter().map(|name| format!("model.{part}.{name}")));
+        keys.extend(names.iter().map(|name| format!("{part}.{name}")));
     }
     keys.sort();
     keys.dedup();

@@ -49,8 +49,9 @@ impl Preset {
             config.data = data(scenes, false);
             if self == Self::MultiEntity {
                 config.model.entities = match scenes.parse() {
-                    Ok(Recipe::Single) => 1,
-                    Ok(Recipe::Air) => 3,
+                    Ok(Recipe::Single | Recipe::Sprite) => 1,
+                    Ok(Recipe::Air | Recipe::Tetrominoes) => 3,
+                    Ok(Recipe::Sprites) => 5,
                     Ok(Recipe::Survey) => 6,
                     _ => config.model.entities,
                 };
@@ -93,6 +94,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
             seed: 0,
             steps: 11_000, // 20 epochs of 55,000 digits
             batch: 100,
+            objective: Objective::Elbo,
             learning_rate: 1e-3.into(),
             location_charge: 0.0.into(),
             idle_beta: 0.0.into(),
@@ -138,6 +140,7 @@ fn multi_entity() -> Config {
             seed: 0,
             steps: 8_000,
             batch: 32,
+            objective: Objective::Elbo,
             learning_rate: Schedule::cosine(8e-4, 1e-4, 0.02),
             location_charge: 8.0.into(),
             // Without it one digit in forty is taken apart into two entities; ten times as much, and the entities say too little.

@@ -48,14 +48,36 @@ impl Config {
         non_negative("training.location_charge", &t.location_charge)?;
         non_negative("training.idle_beta", &t.idle_beta)?;
         self.model.validate(image)?;
+        self.check_objective()?;
         self.check_size(image)
     }
 
+    /// Importance weights are p(x, z) / q(z|x): there is nothing in them for a β, a charge or a point to act on.
+    fn check_objective(&self) -> Result<(), ConfigError> {
+        let samples = match self.training.objective {
+            Objective::Elbo => return Ok(()),
+            Objective::Iwae { samples } | Objective::Dreg { samples } => samples,
+        };
+        check("training.objective.samples", samples >= 1, "must be at least 1")?;
+        let Latent::Gaussian { beta, .. } = &self.model.latent else {
+            let reason = "weighs samples of q(z|x), which a point latent does not have: set it to elbo, or \
+                          model.latent.kind to gaussian";
+            return check("training.objective.kind", false, reason);
+        };
+        let reason = "must be 1 for the importance-weighted objectives, which have no KL to multiply";
+        check("model.latent.beta", *beta == Schedule::Constant(1.0), reason)?;
+        let reason = "must be 0 for the importance-weighted objectives: it is no part of their bound";
+        let none = Schedule::Constant(0.0);
+        check("training.location_charge", self.training.location_charge == none, reason)?;
+        check("training.idle_beta", self.training.idle_beta == none, reason)
+    }
+
     fn check_size(&self, image: Extent) -> Result<(), ConfigError> {
-        let numbers = self.model.activations(image).saturating_mul(self.training.batch);
+        let per_step = self.training.batch.saturating_mul(self.training.objective.samples());
+        let numbers = self.model.activations(image).saturating_mul(per_step);
         let reason = format!(
-            "batch × entities × pixels × layers is too large for one step, {numbers} numbers where {MOST_NUMBERS} are allowed: \
-             lower training.batch, model.entities, the layers or the image"
+            "batch × samples × entities × pixels × layers is too large for one step, {numbers} numbers where {MOST_NUMBERS} are \
+             allowed: lower training.batch, training.objective.samples, model.entities, the layers or the image"
         );
         check("training.batch", numbers <= MOST_NUMBERS, reason)
     }

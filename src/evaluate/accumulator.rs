@@ -93,6 +93,8 @@ impl Accumulator {
             f1: self.f1.value(),
             entities_per_scene: self.entities.value(),
             count_confusion: (self.counts.scenes() > 0).then_some(self.counts),
+            // What was evaluated, and bounds beyond the ELBO, the caller knows.
+            ..Report::default()
         }
     }
 }

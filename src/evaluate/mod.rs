@@ -4,8 +4,10 @@
 //! stream by, and [`Report`] is the result, for machines (JSON) and people (a table).
 
 mod accumulator;
+mod bound;
 mod clustering;
 mod counting;
+pub mod disentanglement;
 mod latents;
 mod log_factorials;
 mod matching;
@@ -16,6 +18,7 @@ mod scenes;
 mod segmentation;
 
 pub use accumulator::{Accumulator, SceneOutcome};
+pub use bound::{BoundReport, LikelihoodBound};
 pub use clustering::{Contingency, adjusted_mutual_information, adjusted_rand_index};
 pub use counting::{CountConfusion, CountTooLarge, MAX_COUNT};
 pub use latents::{EncodedEntity, Latents};

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::counting::CountConfusion;
+use crate::config::Binarisation;
 
 /// Means over the scenes of an evaluation; `None`, in JSON `null`, where no scene defines a value.
 ///
@@ -19,8 +20,20 @@ pub struct Report {
     pub kl_nats: Option<f64>,
     /// Cost of the entities' locations, in nats per image.
     pub location_nats: Option<f64>,
+    /// What was done to grey pixels before the model saw them.
+    #[serde(default)]
+    pub binarisation: Option<Binarisation>,
     /// The evidence lower bound: minus the sum of the three terms above, in nats per image.
     pub elbo: Option<f64>,
+    /// The importance-weighted bound on log p(x), in nats per image; see [`LikelihoodBound`](super::LikelihoodBound).
+    #[serde(default)]
+    pub log_likelihood_bound_nats: Option<f64>,
+    /// Standard error of `log_likelihood_bound_nats` over the images.
+    #[serde(default)]
+    pub log_likelihood_bound_sem: Option<f64>,
+    /// How many samples of the latents each image's bound was made of.
+    #[serde(default)]
+    pub importance_samples: Option<u64>,
     /// Squared error of the reconstruction per pixel and channel, of values in `[0, 1]`.
     pub mse: Option<f64>,
     /// The share of scenes of known count in which as many entities as objects were found.
@@ -57,20 +70,25 @@ impl fmt::Display for Report {
         let counted = counts.map_or(0, CountConfusion::scenes);
         let pairs = self.scenes_with_objects_2plus;
 
-        writeln!(out, "{} scenes", self.scenes)?;
+        let pixels = self.binarisation.map_or(String::new(), |b| format!(", {}", b.in_words()));
+        writeln!(out, "{} scenes{pixels}", self.scenes)?;
         writeln!(out)?;
         row(out, "reconstruction", fixed(self.reconstruction_nats, 2), "nats per image, −log p")?;
         row(out, "KL", fixed(self.kl_nats, 2), "nats per image")?;
         row(out, "location", fixed(self.location_nats, 2), "nats per image")?;
         row(out, "ELBO", fixed(self.elbo, 2), "nats per image, higher is better")?;
+        if let Some(samples) = self.importance_samples {
+            let bound = with_error(self.log_likelihood_bound_nats, self.log_likelihood_bound_sem, 2);
+            row(out, "log p(x) ≥", bound, format_args!("nats per image, {samples} importance samples"))?;
+        }
         row(out, "squared error", fixed(self.mse, 6), "per pixel, values in [0, 1]")?;
         writeln!(out)?;
-        let accuracy = with_error(self.count_accuracy, self.count_accuracy_sem);
+        let accuracy = with_error(self.count_accuracy, self.count_accuracy_sem, 3);
         row(out, "count accuracy", accuracy, format_args!("{counted} scenes of known count"))?;
         row(out, "count error", fixed(count_error, 3), "objects², mean squared")?;
         row(out, "entities", fixed(self.entities_per_scene, 3), "per scene")?;
         writeln!(out)?;
-        let ari = with_error(self.ari_foreground, self.ari_foreground_sem);
+        let ari = with_error(self.ari_foreground, self.ari_foreground_sem, 3);
         row(out, "ARI, foreground", ari, format_args!("{pairs} scenes with 2 or more objects"))?;
         row(out, "AMI, foreground", fixed(self.ami_foreground, 3), "the same scenes")?;
         row(out, "ARI, all pixels", fixed(self.ari_all, 3), "background is a cluster")?;
@@ -95,10 +113,10 @@ fn fixed(value: Option<f64>, decimals: usize) -> (String, String) {
 }
 
 /// A score and its standard error, as `0.974 ± 0.004`.
-fn with_error(value: Option<f64>, standard_error: Option<f64>) -> (String, String) {
-    let (whole, mut rest) = fixed(value, 3);
+fn with_error(value: Option<f64>, standard_error: Option<f64>, decimals: usize) -> (String, String) {
+    let (whole, mut rest) = fixed(value, decimals);
     if let Some(standard_error) = standard_error {
-        rest += &format!(" ± {standard_error:.3}");
+        rest += &format!(" ± {standard_error:.decimals$}");
     }
     (whole, rest)
 }
@@ -135,10 +153,14 @@ mod tests {
         }
         Report {
             scenes: 5,
+            binarisation: Some(Binarisation::Static),
             reconstruction_nats: Some(1234.5),
             kl_nats: Some(20.0),
             location_nats: Some(3.25),
             elbo: Some(-1257.75),
+            log_likelihood_bound_nats: Some(-1255.5),
+            log_likelihood_bound_sem: Some(4.25),
+            importance_samples: Some(500),
             mse: Some(0.001_25),
             count_accuracy: counts.accuracy(),
             count_accuracy_sem: counts.accuracy_standard_error(),
@@ -157,12 +179,13 @@ mod tests {
     #[test]
     fn the_table_is_aligned_and_names_its_units() {
         let expected = "\
-5 scenes
+5 scenes, static binarisation, our own fixed draw
 
   reconstruction      1234.50           nats per image, −log p
   KL                    20.00           nats per image
   location               3.25           nats per image
   ELBO               -1257.75           nats per image, higher is better
+  log p(x) ≥         -1255.50 ± 4.25    nats per image, 500 importance samples
   squared error          0.001250       per pixel, values in [0, 1]
 
   count accuracy         0.750 ± 0.250  4 scenes of known count
@@ -198,6 +221,10 @@ Scenes by number of objects (rows) and of entities found (columns)
         let mut keys: Vec<&str> = json.as_object().expect("an object").keys().map(String::as_str).collect();
         let mut expected = [
             "scenes",
+            "binarisation",
+            "log_likelihood_bound_nats",
+            "log_likelihood_bound_sem",
+            "importance_samples",
             "reconstruction_nats",
             "kl_nats",
             "location_nats",
@@ -220,6 +247,7 @@ Scenes by number of objects (rows) and of entities found (columns)
         expected.sort_unstable();
         assert_eq!(keys, expected);
         assert!(json["f1"].is_null());
+        assert_eq!(json["binarisation"], "static");
         assert_eq!(json["count_confusion"][2], serde_json::json!([0, 1, 1]));
     }
 

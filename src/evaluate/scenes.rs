@@ -194,7 +194,7 @@ struct State {
 }
 
 /// Images as one tensor (B, H, W, C).
-fn stack(model: &Model, batch: &[Example], device: &Device) -> candle_core::Result<Tensor> {
+pub(super) fn stack(model: &Model, batch: &[Example], device: &Device) -> candle_core::Result<Tensor> {
     let image = model.image();
     let pixels: Vec<f32> = batch.iter().flat_map(|scene| scene.image.iter().copied()).collect();
     Tensor::from_vec(pixels, (batch.len(), image.height, image.width, image.channels), device)

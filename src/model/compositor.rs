@@ -119,8 +119,8 @@ fn softplus(x: &Tensor) -> Result<Tensor> {
     x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
 }
 
-/// Logarithm of a sum of exponentials over dimension 1.
-fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
+/// Logarithm of a sum of exponentials over dimension 1, which stays with length 1.
+pub(super) fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
     let largest = x.max_keepdim(1)?.detach();
     x.broadcast_sub(&largest)?.exp()?.sum_keepdim(1)?.log()? + largest
 }

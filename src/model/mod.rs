@@ -11,6 +11,7 @@
 mod compositor;
 mod decoder;
 mod encoder;
+pub mod importance;
 mod likelihood;
 mod objective;
 mod posterior;
@@ -41,6 +42,17 @@ pub struct Model {
     grid: (usize, usize),
     cell: (usize, usize),
     placed: bool,
+}
+
+/// What the upper row of the figure makes of images: candidates, and those of them that are kept.
+#[derive(Clone, Debug)]
+pub struct Encoding {
+    /// q(z_n|x) of every cell, (B, N, D).
+    pub candidates: Posterior,
+    /// The cells of the kept ones, K for each image, best first.
+    pub cells: Cells,
+    /// q(z_k|x) of the kept ones, (B, K, D).
+    pub entities: Posterior,
 }
 
 /// Everything that one forward pass makes.
@@ -85,13 +97,19 @@ impl Model {
 
     /// The figure. Images (B, H, W, C) in [0, 1]; `noise` (B, K, D) standard normal, or none for the posterior means.
     pub fn forward(&self, images: &Tensor, selection: &Selection, noise: Option<&Tensor>) -> Result<Inference> {
-        let candidates = self.encoder.candidates(images)?; //                 (B, N, D)
-        let cells = selection.select(&candidates, images, self.grid, self.cell)?; // (B, K) places
-        let entities = candidates.gather(&cells)?; //                         (B, K, D)
+        let Encoding { candidates, cells, entities } = self.encode(images, selection)?; // (B, N, D), (B, K, D)
         let z = entities.sample(noise)?; //                                   (B, K, D)
         let components = self.decode(&z, &cells)?; //                         (B, K, H, W, C')
         let logits = self.compositor.compose(&components)?; //                (B, H, W, C)
         Ok(Inference { candidates, cells, entities, z, components, logits, likelihood: self.likelihood })
+    }
+
+    /// The figure's upper row: images (B, H, W, C) → candidates and entities.
+    pub fn encode(&self, images: &Tensor, selection: &Selection) -> Result<Encoding> {
+        let candidates = self.encoder.candidates(images)?; //                 (B, N, D)
+        let cells = selection.select(&candidates, images, self.grid, self.cell)?; // (B, K) places
+        let entities = candidates.gather(&cells)?; //                         (B, K, D)
+        Ok(Encoding { candidates, cells, entities })
     }
 
     /// Latents (B, K, D) at cells → components (B, K, H, W, C').

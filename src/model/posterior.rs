@@ -1,7 +1,7 @@
 //! q(z|x): what the encoder says of each candidate, and what is kept of it.
 
 use crate::config::Latent;
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 /// Log-variances are kept in [−`LOG_VAR_LIMIT`, `LOG_VAR_LIMIT`]: deviations between 0.7 % and 150 of the prior's, so that no
 /// step of the optimiser can overflow the KL.
@@ -72,6 +72,33 @@ impl Posterior {
         match (self.log_var()?, noise) {
             (Some(log_var), Some(noise)) => self.mean()? + ((log_var * 0.5)?.exp()? * noise)?,
             _ => self.mean(),
+        }
+    }
+
+    /// S samples of each posterior by the same rule: noise and z are (B, S, K, D).
+    pub fn samples(&self, noise: &Tensor) -> Result<Tensor> {
+        let (mean, log_var) = self.gaussian()?;
+        (log_var * 0.5)?.exp()?.broadcast_mul(noise)?.broadcast_add(&mean)
+    }
+
+    /// The noise that makes `z` of these posteriors: ε = (z − μ) / σ, (B, S, K, D).
+    pub fn noise_of(&self, z: &Tensor) -> Result<Tensor> {
+        let (mean, log_var) = self.gaussian()?;
+        z.broadcast_sub(&mean)?.broadcast_mul(&(log_var * -0.5)?.exp()?)
+    }
+
+    /// log p(z) − log q(z|x) = ½ Σ (ε² + log σ² − z²) in nats, summed over entities: z and its noise (B, S, K, D) → (B, S).
+    pub fn log_ratio(&self, z: &Tensor, noise: &Tensor) -> Result<Tensor> {
+        let (_, log_var) = self.gaussian()?;
+        let terms = (noise.sqr()? - z.sqr()?)?.broadcast_add(&log_var)?;
+        terms.flatten_from(2)?.sum(D::Minus1)? * 0.5
+    }
+
+    /// μ and log σ², (B, 1, K, D), of a latent that has a density.
+    fn gaussian(&self) -> Result<(Tensor, Tensor)> {
+        match self.log_var()? {
+            Some(log_var) => Ok((self.mean()?.unsqueeze(1)?, log_var.unsqueeze(1)?)),
+            None => bail!("a point latent has no density to weigh samples by"),
         }
     }
 

@@ -4,9 +4,13 @@ use crate::config::{Binarisation, DataConfig};
 use crate::evaluate::Example;
 use crate::layers::Extent;
 use crate::random;
-use crate::scene::{BatchesError, DigitSet, DigitsError, Scene, SceneSource, SourceError, Split};
+use crate::scene::{Batch, BatchesError, DigitSet, DigitsError, Scene, SceneSource, SourceError, Split};
+use rand::Rng;
 use std::path::Path;
 use std::sync::Arc;
+
+/// Seed of the static binarisation, for all time.
+const STATIC_SEED: u64 = 0;
 
 /// Why scenes cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +72,7 @@ pub struct ScenesOf {
     /// Where they come from.
     pub source: Arc<SceneSource>,
     binarisation: Binarisation,
+    split: Split,
     seed: u64,
 }
 
@@ -75,7 +80,7 @@ impl ScenesOf {
     /// Opens a split. `seed` makes the scenes of a recipe.
     pub fn open(data: &DataConfig, digits: Arc<DigitSet>, split: Split, seed: u64) -> Result<Self, DataError> {
         let source = Arc::new(SceneSource::open(&data.scenes, digits, split, seed)?);
-        Ok(Self { source, binarisation: data.binarisation, seed })
+        Ok(Self { source, binarisation: data.binarisation, split, seed })
     }
 
     /// Extent of the images.
@@ -98,16 +103,41 @@ impl ScenesOf {
         (0..count).map(|index| self.example(index))
     }
 
+    /// What becomes of grey pixels.
+    pub fn binarisation(&self) -> Binarisation {
+        self.binarisation
+    }
+
+    /// The pixels of a training batch as the model sees them.
+    pub fn seen(&self, batch: Batch) -> Vec<f32> {
+        let Batch { step, scenes, mut images } = batch;
+        match self.binarisation {
+            // Drawn anew in each step, so the step names the draw.
+            Binarisation::Dynamic => self.binarise(&mut images, step),
+            _ => {
+                let values = self.source.shape().values();
+                images.chunks_mut(values).zip(scenes).for_each(|(image, scene)| self.binarise(image, scene));
+            }
+        }
+        images
+    }
+
     /// Applies the configuration's binarisation to pixels in [0, 1]; `index` names the draw.
-    pub fn binarise(&self, pixels: &mut [f32], index: u64) {
+    fn binarise(&self, pixels: &mut [f32], index: u64) {
         match self.binarisation {
             Binarisation::GreyScale => {}
             Binarisation::Threshold => pixels.iter_mut().for_each(|p| *p = f32::from(u8::from(*p >= 0.5))),
-            Binarisation::Dynamic => {
-                use rand::Rng;
-                let mut rng = random::stream(self.seed, "binarisation", index);
-                pixels.iter_mut().for_each(|p| *p = f32::from(u8::from(rng.random::<f32>() < *p)));
+            Binarisation::Dynamic => draw(pixels, random::stream(self.seed, "binarisation", index)),
+            // Not the run's seed: it is the data that are fixed.
+            Binarisation::Static => {
+                let purpose = format!("static binarisation/{}", self.split);
+                draw(pixels, random::stream(STATIC_SEED, &purpose, index));
             }
         }
     }
+}
+
+/// Each pixel becomes 1 with itself as probability, 0 otherwise.
+fn draw(pixels: &mut [f32], mut rng: impl Rng) {
+    pixels.iter_mut().for_each(|p| *p = f32::from(u8::from(rng.random::<f32>() < *p)));
 }

@@ -27,6 +27,8 @@ const MAX_VALUES: usize = 1 << 30;
 pub struct Batch {
     /// Number of the step.
     pub step: u64,
+    /// Index of each scene in its source.
+    pub scenes: Vec<u64>,
     /// `(B, H, W, C)`, 0 to 1.
     pub images: Vec<f32>,
 }
@@ -161,9 +163,9 @@ impl Maker {
     fn make(&mut self, step: u64) -> Batch {
         let start = ThreadTime::now();
         let first = step * self.batch as u64;
+        let scenes: Vec<u64> = (first..first + self.batch as u64).map(|position| self.order.scene(position)).collect();
         let mut images = Vec::with_capacity(self.batch * self.pixels.len());
-        for position in first..first + self.batch as u64 {
-            let scene = self.order.scene(position);
+        for &scene in &scenes {
             let drawn = self.source.draw(scene, &mut self.layers, &mut self.pixels);
             drawn.expect("the order stays inside a source that is not endless");
             images.extend(self.pixels.iter().map(|&pixel| f32::from(pixel) / 255.0));
@@ -171,7 +173,7 @@ impl Maker {
         self.meter.scenes.fetch_add(self.batch as u64, Ordering::Relaxed);
         let nanoseconds = start.elapsed().as_nanos() as u64;
         self.meter.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
-        Batch { step, images }
+        Batch { step, scenes, images }
     }
 }
 
@@ -252,7 +254,9 @@ mod tests {
             for batch in take(332, fresh, 2, 3) {
                 assert_eq!(batch.images.len(), 3 * values);
                 for (place, image) in batch.images.chunks(values).enumerate() {
-                    let scene = source.scene(order.scene(3 * batch.step + place as u64)).unwrap();
+                    let index = order.scene(3 * batch.step + place as u64);
+                    assert_eq!(batch.scenes[place], index);
+                    let scene = source.scene(index).unwrap();
                     assert!(image.iter().zip(&scene.image).all(|(&x, &y)| x == f32::from(y) / 255.0));
                 }
             }

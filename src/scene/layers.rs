@@ -1,8 +1,9 @@
-//! Digits laid on a canvas: the common form of every synthesised scene, from which its image
+//! Objects laid on a canvas: the common form of every synthesised scene, from which its image
 //! and its truth are derived.
 
 use super::digits::{DIGIT_PIXELS, DIGIT_SIDE};
 use super::resize::{Rect, Resizer};
+use super::sprites::Sprite;
 use super::{BACKGROUND, NO_BOX, PixelBox, Scene, SceneShape};
 
 /// A layer can own a pixel from this much ink on.
@@ -20,17 +21,62 @@ pub enum Blend {
     Sum,
     /// White paint with the ink as opacity, the first layer on top.
     Paint,
+    /// Each layer's colour with its ink as opacity, the first layer on top of the others and all of them on the ground.
+    Cover,
 }
 
-/// One digit on the canvas.
+/// What an object was drawn from, in whole numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factors {
+    /// Class of its shape: the label.
+    pub shape: i16,
+    /// Thousandths of the recipe's largest size.
+    pub scale: i16,
+    /// Tenths of a degree, against the clock.
+    pub orientation: i16,
+    /// x and y of the centre, in 256ths of a pixel from the left and from above.
+    pub centre: [i16; 2],
+    /// Red, green, blue.
+    pub colour: [u8; 3],
+}
+
+/// How many numbers [`Factors`] are.
+pub const FACTORS: usize = 8;
+
+impl Factors {
+    /// Shape, scale, orientation, x, y, red, green, blue.
+    pub fn numbers(self) -> [i16; FACTORS] {
+        let Self { shape, scale, orientation, centre: [x, y], colour } = self;
+        let [red, green, blue] = colour.map(i16::from);
+        [shape, scale, orientation, x, y, red, green, blue]
+    }
+
+    /// The same backwards; `None` where a colour is none.
+    pub fn from_numbers([shape, scale, orientation, x, y, red, green, blue]: [i16; FACTORS]) -> Option<Self> {
+        let channel = |value: i16| u8::try_from(value).ok();
+        let colour = [channel(red)?, channel(green)?, channel(blue)?];
+        Some(Self { shape, scale, orientation, centre: [x, y], colour })
+    }
+}
+
+/// One object on the canvas.
 #[derive(Clone, Copy, Debug)]
 pub struct Layer {
-    /// Class of the digit.
+    /// Class of the object.
     pub label: u8,
     /// Where it lies, inside the canvas.
     pub area: Rect,
+    /// What it was drawn from; a digit was not.
+    pub factors: Option<Factors>,
     /// Where its ink starts in the common buffer.
     start: usize,
+}
+
+impl Layer {
+    /// White, unless it was drawn in another colour.
+    fn colour(&self) -> [u8; 3] {
+        self.factors.map_or([u8::MAX; 3], |factors| factors.colour)
+    }
 }
 
 /// The layers of one scene. Meant to be reused: clearing keeps the memory.
@@ -38,19 +84,45 @@ pub struct Layer {
 pub struct Layers {
     layers: Vec<Layer>,
     ink: Vec<u8>,
+    /// Colour of a canvas without objects.
+    ground: [u8; 3],
     resizer: Resizer,
 }
 
 impl Layers {
-    /// Removes every layer.
+    /// Removes every layer; the ground is black again.
     pub fn clear(&mut self) {
         self.layers.clear();
         self.ink.clear();
+        self.ground = [0; 3];
+    }
+
+    /// Chooses the ground's colour.
+    pub fn set_ground(&mut self, colour: [u8; 3]) {
+        self.ground = colour;
+    }
+
+    /// Adds a sprite on a square canvas. Its label is its shape.
+    pub fn push_sprite(&mut self, sprite: &Sprite, canvas: usize, factors: Factors) {
+        let area = sprite.area(canvas);
+        self.add(area, factors);
+        sprite.append(area, &mut self.ink);
+    }
+
+    /// Adds a layer with this ink, row by row. Its label is its shape.
+    pub fn push_ink(&mut self, area: Rect, ink: &[u8], factors: Factors) {
+        self.add(area, factors);
+        self.ink.extend_from_slice(ink);
+    }
+
+    fn add(&mut self, area: Rect, factors: Factors) {
+        let (label, start) = (factors.shape as u8, self.ink.len());
+        self.layers.push(Layer { label, area, factors: Some(factors), start });
     }
 
     /// Adds a layer: the part `crop` of a digit's tile, resized to fill `area`.
     pub fn push(&mut self, label: u8, tile: &[u8; DIGIT_PIXELS], crop: Rect, area: Rect) {
-        self.layers.push(Layer { label, area, start: self.ink.len() });
+        self.layers.push(Layer { label, area, factors: None, start: self.ink.len() });
         if (crop.width, crop.height) == (area.width, area.height) {
             for row in tile.chunks_exact(DIGIT_SIDE).skip(crop.y).take(crop.height) {
                 self.ink.extend_from_slice(&row[crop.x..crop.x + crop.width]);
@@ -69,10 +141,14 @@ impl Layers {
         })
     }
 
-    /// Draws the image `(height, width)` of a grey canvas into `out`.
+    /// Draws the image `(height, width, channels)` into `out`. Only [`Blend::Cover`] knows colours; the others are for grey
+    /// canvases.
     pub fn draw(&self, blend: Blend, shape: SceneShape, out: &mut [u8]) {
-        out.fill(0);
+        for pixel in out.chunks_exact_mut(shape.channels) {
+            pixel.iter_mut().zip(self.ground).for_each(|(value, ground)| *value = ground);
+        }
         match blend {
+            Blend::Cover => self.cover(shape, out),
             Blend::Max => self.merge(shape.width, out, |under, ink| under.max(ink)),
             Blend::Sum => self.merge(shape.width, out, u8::saturating_add),
             // White over white commutes but for rounding, so the order of painting is fixed by
@@ -95,6 +171,21 @@ impl Layers {
         }
     }
 
+    fn cover(&self, SceneShape { width, channels, .. }: SceneShape, out: &mut [u8]) {
+        for (layer, inks) in self.iter().rev() {
+            let Layer { area, .. } = layer;
+            let lines = out.chunks_exact_mut(width * channels).skip(area.y);
+            for (line, inks) in lines.zip(inks.chunks_exact(area.width)) {
+                for (pixel, &ink) in line[area.x * channels..].chunks_exact_mut(channels).zip(inks) {
+                    for (under, colour) in pixel.iter_mut().zip(layer.colour()) {
+                        let (ink, over) = (u32::from(ink), u32::from(colour));
+                        *under = ((u32::from(*under) * (255 - ink) + over * ink + 127) / 255) as u8;
+                    }
+                }
+            }
+        }
+    }
+
     /// The scene with its truth.
     pub fn scene(&self, blend: Blend, shape: SceneShape) -> Scene {
         let mut image = vec![0; shape.values()];
@@ -105,12 +196,18 @@ impl Layers {
             count: Some(self.layers.len() as u8),
             labels: Some(self.layers.iter().map(|layer| layer.label).collect()),
             boxes: Some(self.iter().map(|(layer, ink)| ink_box(layer.area, ink)).collect()),
+            factors: self
+                .layers
+                .iter()
+                .map(|layer| layer.factors)
+                .collect::<Option<Vec<_>>>()
+                .filter(|f| !f.is_empty()),
         }
     }
 
     /// `(height, width)`: index of the layer owning each pixel. A layer needs at least
-    /// [`INK_THRESHOLD`] of ink; of several the topmost one wins where they are painted and the
-    /// brightest one elsewhere, and of equals the first.
+    /// [`INK_THRESHOLD`] of ink; of several the topmost one wins where they are painted over each
+    /// other and the brightest one elsewhere, and of equals the first.
     fn masks(&self, blend: Blend, shape: SceneShape) -> Vec<u8> {
         let mut masks = vec![BACKGROUND; shape.pixels()];
         let mut winning = vec![INK_THRESHOLD - 1; shape.pixels()];
@@ -121,7 +218,8 @@ impl Layers {
                     if ink > winning[pixel] {
                         masks[pixel] = index as u8;
                         // Nothing beats paint on top.
-                        winning[pixel] = if blend == Blend::Paint { u8::MAX } else { ink };
+                        let on_top = matches!(blend, Blend::Paint | Blend::Cover);
+                        winning[pixel] = if on_top { u8::MAX } else { ink };
                     }
                 }
             }
@@ -186,6 +284,31 @@ mod tests {
         assert_eq!(owners(Blend::Max), [none, none, 1, 0, 1, none]);
         assert_eq!(owners(Blend::Sum), [none, none, 1, 0, 1, none]);
         assert_eq!(owners(Blend::Paint), [none, none, 0, 0, 1, none]);
+    }
+
+    #[test]
+    fn the_first_colour_covers_the_others_and_the_ground() {
+        let mut layers = Layers::default();
+        layers.set_ground([10, 20, 30]);
+        let factors = |shape, colour| Factors { shape, scale: 1000, orientation: 0, centre: [0, 0], colour };
+        let area = |x| Rect { x, y: 0, width: 2, height: 1 };
+        layers.push_ink(area(0), &[255, 51], factors(2, [255, 0, 100]));
+        layers.push_ink(area(1), &[255, 204], factors(1, [0, 200, 50]));
+        let scene = layers.scene(Blend::Cover, SceneShape { height: 1, width: 4, channels: 3 });
+        // 0.2 of the first over the second; 0.8 of the second over the ground.
+        assert_eq!(scene.image, [255, 0, 100, 51, 160, 60, 2, 164, 46, 10, 20, 30]);
+        assert_eq!((scene.masks.unwrap(), scene.labels.unwrap()), (vec![0, 1, 1, BACKGROUND], vec![2, 1]));
+        assert_eq!(scene.factors.unwrap()[1].numbers(), [1, 1000, 0, 0, 0, 0, 200, 50]);
+        layers.clear();
+        assert_eq!(layers.scene(Blend::Cover, SceneShape { height: 1, width: 1, channels: 3 }).image, [0; 3]);
+    }
+
+    #[test]
+    fn factors_are_numbers_and_back() {
+        let factors = Factors { shape: 2, scale: 700, orientation: 3599, centre: [-5, 16_384], colour: [0, 128, 255] };
+        assert_eq!(Factors::from_numbers(factors.numbers()), Some(factors));
+        assert_eq!(Factors::from_numbers([0, 0, 0, 0, 0, 256, 0, 0]), None);
+        assert_eq!(Factors::from_numbers([-1; FACTORS]), None);
     }
 
     #[test]

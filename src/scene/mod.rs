@@ -1,6 +1,6 @@
-//! Scenes of digits: where they come from, how they are made, kept and served.
+//! Scenes of digits, sprites or pieces: where they come from, how they are made, kept and served.
 //!
-//! A [`SceneSource`] is one of the [`Recipe`]s, which synthesise scenes from a [`DigitSet`], or
+//! A [`SceneSource`] is one of the [`Recipe`]s, which synthesise scenes (some from a [`DigitSet`]), or
 //! an [`Archive`] (NumPy's `.npz`). [`Batches`] turns a source into an endless stream of training
 //! batches.
 
@@ -15,12 +15,13 @@ pub mod recipes;
 mod resize;
 mod source;
 mod split;
+mod sprites;
 
 pub use archive::{Archive, ArchiveError, ArchiveProblem, MAX_BYTES};
 pub use batches::{Batch, Batches, BatchesError, Throughput};
 pub use digits::{DIGIT_PIXELS, DIGIT_SIDE, DigitSet, Digits, DigitsError};
 pub use idx::IdxError;
-pub use layers::{Blend, INK_THRESHOLD, Layer, Layers};
+pub use layers::{Blend, FACTORS, Factors, INK_THRESHOLD, Layer, Layers};
 pub use npy::NpyError;
 pub use recipes::{MissingSplit, Recipe, UnknownRecipe};
 pub use resize::Rect;
@@ -73,4 +74,6 @@ pub struct Scene {
     pub labels: Option<Vec<u8>>,
     /// Bounding box of each object's ink.
     pub boxes: Option<Vec<PixelBox>>,
+    /// What each object was drawn from, where the recipe has such factors.
+    pub factors: Option<Vec<Factors>>,
 }

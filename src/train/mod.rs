@@ -9,9 +9,9 @@ mod schedule;
 pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
-use crate::config::{Config, Latent, OnNonfinite, TrainingConfig};
+use crate::config::{Config, Latent, Objective, OnNonfinite, TrainingConfig};
 use crate::layers::Extent;
-use crate::model::{Inference, Loss, Model, Selection, Variables, Weights};
+use crate::model::{Loss, Model, Selection, Variables, Weights};
 use crate::random;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
@@ -218,21 +218,39 @@ impl Trainer {
 
     /// The loss of the step to come.
     fn loss(&self, images: &Tensor) -> Result<(Loss, Weights), TrainError> {
-        let noise = self.noise_of(self.steps.done, images.dim(0)?)?;
-        let inference: Inference = self.tracked.forward(images, &self.selection(), Some(&noise))?;
+        let (model, selection) = (&self.tracked, self.selection());
         let beta = match &self.config.model.latent {
             Latent::Point { .. } => 0.0,
             Latent::Gaussian { beta, .. } => self.now(beta),
         };
         let TrainingConfig { location_charge, idle_beta, .. } = &self.config.training;
         let weights = Weights { beta, idle_beta: self.now(idle_beta), location_charge: self.now(location_charge) };
-        Ok((weights.loss(&inference, images)?, weights))
+        let loss = match self.config.training.objective {
+            Objective::Elbo => {
+                let noise = self.noise_of(self.steps.done, images.dim(0)?)?;
+                weights.loss(&model.forward(images, &selection, Some(&noise))?, images)?
+            }
+            Objective::Iwae { samples } => {
+                let noise = self.noises_of(self.steps.done, images.dim(0)?, samples)?;
+                model.iwae_loss(images, &model.encode(images, &selection)?, &noise)?
+            }
+            Objective::Dreg { samples } => {
+                let noise = self.noises_of(self.steps.done, images.dim(0)?, samples)?;
+                model.dreg_loss(&self.model, images, &model.encode(images, &selection)?, &noise)?
+            }
+        };
+        Ok((loss, weights))
     }
 
     /// The reparametrisation noise of a step, (B, K, D): a function of seed and step, so that a resumed run continues it.
     pub fn noise_of(&self, step: u64, batch: usize) -> Result<Tensor, TrainError> {
-        let shape = (batch, self.config.model.entities, self.config.model.latent.dimensions());
-        let mut values = vec![0f32; shape.0 * shape.1 * shape.2];
+        Ok(self.noises_of(step, batch, 1)?.squeeze(1)?)
+    }
+
+    /// The same for several samples of each image, (B, S, K, D).
+    fn noises_of(&self, step: u64, batch: usize, samples: usize) -> Result<Tensor, TrainError> {
+        let shape = (batch, samples, self.config.model.entities, self.config.model.latent.dimensions());
+        let mut values = vec![0f32; shape.0 * shape.1 * shape.2 * shape.3];
         random::normals(&mut random::stream(self.config.training.seed, "posterior noise", step), &mut values);
         Ok(Tensor::from_vec(values, shape, &self.device)?)
     }

@@ -57,7 +57,13 @@ pub enum Shape {
     Cosine,
     /// Equal ratios in equal times: `from¹⁻ᵘ toᵘ`. Both ends must be positive.
     Exponential,
+    /// Eight steps down, each three times as long as the one before: step i of 0…7 has the value `from^(1−i/7) to^(i/7)`
+    /// (Burda et al. 2016, section 5: 3ⁱ passes at the rate 10^(−3−i/7), which is from 10⁻³ to 10⁻⁴). Both ends must be positive.
+    Tripling,
 }
+
+/// Steps of [`Shape::Tripling`].
+const TRIPLING_STEPS: i32 = 8;
 
 fn end_of_training() -> f64 {
     1.0
@@ -122,6 +128,10 @@ impl Ramp {
             Shape::Cosine => mix(self.from, self.to, 0.5 * (1.0 - (std::f64::consts::PI * passed).cos())),
             // As a product of powers, which is exact at both ends.
             Shape::Exponential => self.from.powf(1.0 - passed) * self.to.powf(passed),
+            Shape::Tripling => {
+                let down = tripling(passed);
+                self.from.powf(1.0 - down) * self.to.powf(down)
+            }
         };
         if progress < self.warmup { value * (progress / self.warmup) } else { value }
     }
@@ -143,14 +153,23 @@ impl Ramp {
         if !(0.0..1.0).contains(&warmup) {
             return Err(format!("`{name}.warmup` is {warmup}: give a fraction of training with 0 ≤ warmup < 1"));
         }
-        if shape == Shape::Exponential && !(from > 0.0 && to > 0.0) {
+        if matches!(shape, Shape::Exponential | Shape::Tripling) && !(from > 0.0 && to > 0.0) {
             return Err(format!(
-                "`{name}` is exponential from {from} to {to}: give two positive ends, or another \
+                "`{name}` is {shape} from {from} to {to}: give two positive ends, or another \
                  `shape` (\"linear\" or \"cosine\")"
             ));
         }
         Ok(())
     }
+}
+
+/// i/7 for step i of eight, of which each is three times as long as the one before.
+fn tripling(passed: f64) -> f64 {
+    let last = TRIPLING_STEPS - 1;
+    let total = (3f64.powi(TRIPLING_STEPS) - 1.0) / 2.0; // 3⁰ + 3¹ + … + 3⁷
+    // The first step whose end, (3ⁱ⁺¹ − 1) / 2, has not been reached.
+    let step = (0..last).find(|i| passed * total < (3f64.powi(i + 1) - 1.0) / 2.0).unwrap_or(last);
+    f64::from(step) / f64::from(last)
 }
 
 /// `from` at 0, `to` at 1, exactly, and without overflow in between.
@@ -229,6 +248,7 @@ impl fmt::Display for Shape {
             Self::Linear => "linear",
             Self::Cosine => "cosine",
             Self::Exponential => "exponential",
+            Self::Tripling => "tripling",
         })
     }
 }
@@ -293,6 +313,22 @@ mod tests {
     }
 
     #[test]
+    fn eight_steps_each_three_times_as_long_as_the_one_before() {
+        // The published schedule: 3280 passes, one step a pass.
+        let rate = Schedule::Ramp(Ramp { shape: Shape::Tripling, ..ramp(1e-3, 1e-4) });
+        let mut pass = 0;
+        for i in 0..8 {
+            let expected = 1e-3 * 10f64.powf(-f64::from(i) / 7.0);
+            for pass in [pass, pass + 3u64.pow(i as u32) - 1] {
+                let got = rate.value(pass, 3280);
+                assert!((got / expected - 1.0).abs() < 1e-12, "pass {pass}: {got}, not {expected}");
+            }
+            pass += 3u64.pow(i as u32);
+        }
+        assert_eq!((pass, rate.last()), (3280, 1e-4));
+    }
+
+    #[test]
     fn warm_up_multiplies_what_the_ramp_does() {
         let warm = Ramp { warmup: 0.1, ..ramp(1.0, 0.0) };
         let got = values(warm, [0, 5, 10, 50, 100]);
@@ -344,14 +380,14 @@ mod tests {
         let text = message("rate = \"fast\"");
         assert!(text.contains("a number, or a table such as { from = 1.0, to = 0.1 }"), "{text}");
         let shape = message("rate = { from = 1, to = 2, shape = \"round\" }");
-        assert!(shape.contains("`linear`, `cosine`, `exponential`"), "{shape}");
+        assert!(shape.contains("`linear`, `cosine`, `exponential`, `tripling`"), "{shape}");
     }
 
     #[test]
     fn what_has_no_value_everywhere_is_invalid() {
         let fine = ramp(1.0, 0.1);
         let nan = f64::NAN;
-        let invalid: [(Schedule, &str); 11] = [
+        let invalid: [(Schedule, &str); 12] = [
             (nan.into(), "`rate` is NaN"),
             (f64::INFINITY.into(), "`rate` is inf"),
             (Schedule::Ramp(Ramp { from: nan, ..fine }), "`rate.from`"),
@@ -363,6 +399,7 @@ mod tests {
             (Schedule::Ramp(Ramp { warmup: 1.0, ..fine }), "`rate.warmup` is 1"),
             (Schedule::Ramp(Ramp { warmup: nan, ..fine }), "`rate.warmup` is NaN"),
             (Schedule::Ramp(Ramp { shape: Shape::Exponential, to: 0.0, ..fine }), "two positive ends"),
+            (Schedule::Ramp(Ramp { shape: Shape::Tripling, from: 0.0, ..fine }), "tripling from 0"),
         ];
         for (schedule, words) in invalid {
             let message = schedule.validate("rate").expect_err(words);

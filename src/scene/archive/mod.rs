@@ -8,6 +8,7 @@
 //! | `counts` | (n) | u8 | number of objects |
 //! | `labels` | (n, max) | u8 | class of each object, 255: none |
 //! | `boxes` | (n, max, 4) | i16 | x0, y0, x1, y1 of each object, half-open, −1: none |
+//! | `factors` | (n, max, 8) | i16 | shape, scale, orientation, x, y, red, green, blue of each object ([`Factors`]), −1: none |
 //!
 //! All but `images` may be missing. Any integer type is read if its values fit.
 
@@ -23,7 +24,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::npy::{self, Array};
-use super::{BACKGROUND, NO_BOX, PixelBox, Scene, SceneShape};
+use super::{BACKGROUND, FACTORS, Factors, NO_BOX, PixelBox, Scene, SceneShape};
 
 pub use problem::{ArchiveError, ArchiveProblem};
 
@@ -43,11 +44,15 @@ pub struct Archive {
     images: Vec<u8>,
     masks: Option<Vec<u8>>,
     counts: Option<Vec<u8>>,
-    /// Objects a scene has room for in `labels` and `boxes`.
+    /// Objects a scene has room for in `labels`, `boxes` and `factors`.
     slots: usize,
     labels: Option<Vec<u8>>,
     boxes: Option<Vec<PixelBox>>,
+    factors: Option<Vec<[i16; FACTORS]>>,
 }
+
+/// The factors of an empty slot.
+const NO_FACTORS: [i16; FACTORS] = [-1; FACTORS];
 
 impl Archive {
     /// Gathers scenes of one shape with at most `slots` objects. A part of the truth is kept if
@@ -66,6 +71,7 @@ impl Archive {
             slots,
             labels: Some(Vec::new()),
             boxes: Some(Vec::new()),
+            factors: Some(Vec::new()),
         };
         for scene in scenes {
             archive.push(scene)?;
@@ -79,7 +85,8 @@ impl Archive {
         let fits = scene.image.len() == self.shape.values()
             && scene.masks.as_ref().is_none_or(|masks| masks.len() == self.shape.pixels())
             && scene.labels.as_ref().is_none_or(|labels| labels.len() <= self.slots)
-            && scene.boxes.as_ref().is_none_or(|boxes| boxes.len() <= self.slots);
+            && scene.boxes.as_ref().is_none_or(|boxes| boxes.len() <= self.slots)
+            && scene.factors.as_ref().is_none_or(|factors| factors.len() <= self.slots);
         if !fits {
             return Err(misfit);
         }
@@ -89,6 +96,8 @@ impl Archive {
         append(&mut self.counts, scene.count.map(|count| vec![count]), 1, 0);
         append(&mut self.labels, scene.labels, self.slots, BACKGROUND);
         append(&mut self.boxes, scene.boxes, self.slots, NO_BOX);
+        let factors = scene.factors.map(|all| all.into_iter().map(Factors::numbers).collect());
+        append(&mut self.factors, factors, self.slots, NO_FACTORS);
         Ok(())
     }
 
@@ -115,11 +124,13 @@ impl Archive {
         let counts = members.read_as("counts", &[len])?;
         let labels = members.read::<u8>("labels")?;
         let boxes = members.read::<i16>("boxes")?;
-        // The first of the two that is there sets the number of slots for both.
+        let factors = members.read::<i16>("factors")?;
+        // The first that is there sets the number of slots for all.
         let slots_of = |shape: &[usize]| shape.get(1).copied().unwrap_or_default();
         let label_slots = labels.as_ref().map(|array| slots_of(&array.shape));
         let box_slots = boxes.as_ref().map(|array| slots_of(&array.shape));
-        let slots = label_slots.or(box_slots).unwrap_or_default();
+        let factor_slots = factors.as_ref().map(|array| slots_of(&array.shape));
+        let slots = label_slots.or(box_slots).or(factor_slots).unwrap_or_default();
         let archive = Self {
             shape,
             len,
@@ -132,6 +143,10 @@ impl Archive {
                 .map(|array| expect(array, "boxes", &[len, slots, 4]))
                 .transpose()?
                 .map(|values| values.as_chunks().0.to_vec()),
+            factors: factors
+                .map(|array| expect(array, "factors", &[len, slots, FACTORS]))
+                .transpose()?
+                .map(|values| values.as_chunks().0.to_vec()),
         };
         archive.check()?;
         Ok(archive)
@@ -142,11 +157,15 @@ impl Archive {
         if self.len == 0 {
             return Err(ArchiveProblem::NoImages);
         }
-        let truth = self.labels.is_some() || self.boxes.is_some();
+        let truth = self.labels.is_some() || self.boxes.is_some() || self.factors.is_some();
         if truth && !(1..usize::from(u8::MAX)).contains(&self.slots) {
             return Err(ArchiveProblem::Slots(self.slots));
         }
         for scene in 0..self.len {
+            let known = |factors: &[_]| part(factors, scene, self.slots).iter().all(|f| is_factors(*f));
+            if !self.factors.as_deref().is_none_or(known) {
+                return Err(ArchiveProblem::Factors { scene });
+            }
             let Some(count) = self.count(scene) else { continue };
             let count = usize::from(count);
             if truth && count > self.slots {
@@ -207,6 +226,11 @@ impl Archive {
             let bytes: Vec<u8> = edges.flat_map(|edge| edge.to_le_bytes()).collect();
             add("boxes", "<i2", &[self.len, self.slots, 4], &bytes)?;
         }
+        if let Some(factors) = &self.factors {
+            let numbers = factors.as_flattened().iter();
+            let bytes: Vec<u8> = numbers.flat_map(|number| number.to_le_bytes()).collect();
+            add("factors", "<i2", &[self.len, self.slots, FACTORS], &bytes)?;
+        }
         Ok(())
     }
 
@@ -243,10 +267,14 @@ impl Archive {
             count,
             labels: self.labels.as_deref().map(|labels| first(labels).to_vec()),
             boxes: self.boxes.as_deref().map(|b| part(b, index, self.slots)[..objects].to_vec()),
+            factors: self.factors.as_deref().map(|f| {
+                let told = part(f, index, self.slots)[..objects].iter();
+                told.filter_map(|numbers| Factors::from_numbers(*numbers)).collect()
+            }),
         })
     }
 
-    /// Number of objects as told by `counts`, else the number of leading labels, else of boxes.
+    /// Number of objects as told by `counts`, else the number of leading labels, else of boxes, else of factors.
     fn count(&self, index: usize) -> Option<u8> {
         if let Some(counts) = &self.counts {
             return Some(counts[index]);
@@ -260,7 +288,10 @@ impl Archive {
                 let boxes = part(boxes, index, self.slots);
                 boxes.iter().take_while(|&&edges| edges != NO_BOX).count()
             }
-            (None, None) => return None,
+            (None, None) => {
+                let factors = part(self.factors.as_deref()?, index, self.slots);
+                factors.iter().take_while(|&&numbers| numbers != NO_FACTORS).count()
+            }
         };
         Some(leading as u8)
     }
@@ -276,6 +307,11 @@ fn open_ordinary(path: &Path) -> io::Result<File> {
 
 fn not_ordinary() -> io::Error {
     io::Error::other("it is no ordinary file")
+}
+
+/// Whether a slot is empty or holds factors.
+fn is_factors(numbers: [i16; FACTORS]) -> bool {
+    numbers == NO_FACTORS || Factors::from_numbers(numbers).is_some()
 }
 
 /// Slice `index` of values in slices of `size`.
@@ -368,6 +404,7 @@ mod tests {
             count: Some(1),
             labels: Some(vec![7]),
             boxes: Some(vec![[0, 0, 2, 1]]),
+            factors: None,
         };
         assert_eq!(plain.scene(0), Some(scene));
         assert_eq!(plain.scene(1).unwrap().labels.unwrap(), [3, 9]);
@@ -381,7 +418,7 @@ mod tests {
     fn missing_truth_is_none_and_counts_follow_from_what_is_there() {
         let bare = Archive::read(&fixture("images-only.npz")).unwrap();
         let image = vec![0, 20, 40, 60, 80, 100];
-        let scene = Scene { image, masks: None, count: None, labels: None, boxes: None };
+        let scene = Scene { image, masks: None, count: None, labels: None, boxes: None, factors: None };
         assert_eq!(bare.scene(0), Some(scene));
         assert_eq!(bare.max_objects(), None);
 
@@ -389,6 +426,30 @@ mod tests {
         let counts = [0, 1].map(|index| boxed.scene(index).unwrap().count);
         assert_eq!(counts, [Some(1), Some(2)]);
         assert_eq!(boxed.scene(0).unwrap().boxes.unwrap(), [[0, 0, 2, 1]]);
+    }
+
+    #[test]
+    fn factors_are_written_and_read_and_must_be_factors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("few.npz");
+        let scenes: Vec<Scene> =
+            (0..6).map(|i| Recipe::Sprites.scene(&DigitSet::builtin(), 0, Split::Test, i)).collect();
+        let mut archive = Archive::gather(Recipe::Sprites.shape(), 5, scenes.clone()).unwrap();
+        archive.write(&path).unwrap();
+        let read = Archive::read(&path).unwrap();
+        assert_eq!(read, archive);
+        for (index, scene) in scenes.iter().enumerate() {
+            assert_eq!(read.scene(index).as_ref(), Some(scene));
+        }
+        // Alone they tell the count as well.
+        archive = Archive { counts: None, labels: None, boxes: None, masks: None, ..archive };
+        archive.write(&path).unwrap();
+        let alone = Archive::read(&path).unwrap();
+        assert!((0..6).all(|i| alone.scene(i).unwrap().count == scenes[i].count));
+        archive.factors.as_mut().unwrap()[7][6] = 300;
+        archive.write(&path).unwrap();
+        let problem = Archive::read(&path).unwrap_err().problem;
+        assert!(matches!(problem, ArchiveProblem::Factors { scene: 1 }), "{problem}");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub enum ArchiveProblem {
         expected: Vec<usize>,
     },
     /// An unusable number of slots.
-    #[error("`labels` and `boxes` have room for {0} objects in a scene; 1 to 254 are supported")]
+    #[error("`labels`, `boxes` and `factors` have room for {0} objects in a scene; 1 to 254 are supported")]
     Slots(usize),
     /// More objects than slots.
     #[error("scene {scene} has {count} objects but `labels` and `boxes` have room for {slots}; widen them")]
@@ -66,6 +66,12 @@ pub enum ArchiveProblem {
         count: usize,
         /// Objects there is room for.
         slots: usize,
+    },
+    /// A colour that is none.
+    #[error("scene {scene} has `factors` with a colour outside 0 to 255; an empty slot is -1 throughout")]
+    Factors {
+        /// Number of the scene.
+        scene: usize,
     },
     /// A mask names an object that the scene does not have.
     #[error("scene {scene} has {count} objects but a mask value {owner}; number objects from 0 and the background 255")]

@@ -7,7 +7,10 @@
 pub mod air;
 pub mod digits;
 pub mod single;
+pub mod sprite;
+pub mod sprites;
 pub mod survey;
+pub mod tetrominoes;
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +21,7 @@ use super::split::Split;
 use super::{Scene, SceneShape};
 use crate::random;
 
-/// A way to make scenes of digits.
+/// A way to make scenes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Recipe {
     /// See [`digits`].
@@ -29,11 +32,18 @@ pub enum Recipe {
     Survey,
     /// See [`single`].
     Single,
+    /// See [`sprite`].
+    Sprite,
+    /// See [`sprites`].
+    Sprites,
+    /// See [`tetrominoes`].
+    Tetrominoes,
 }
 
 impl Recipe {
     /// Every recipe, the default one first.
-    pub const ALL: [Self; 4] = [Self::Digits, Self::Air, Self::Survey, Self::Single];
+    pub const ALL: [Self; 7] =
+        [Self::Digits, Self::Air, Self::Survey, Self::Single, Self::Sprite, Self::Sprites, Self::Tetrominoes];
 
     /// The name users write.
     pub const fn name(self) -> &'static str {
@@ -42,6 +52,9 @@ impl Recipe {
             Self::Air => "air",
             Self::Survey => "survey",
             Self::Single => "single",
+            Self::Sprite => "sprite",
+            Self::Sprites => "sprites",
+            Self::Tetrominoes => "tetrominoes",
         }
     }
 
@@ -52,8 +65,15 @@ impl Recipe {
             Self::Air => air::CANVAS,
             Self::Survey => survey::CANVAS,
             Self::Single => DIGIT_SIDE,
+            Self::Sprite => sprite::CANVAS,
+            Self::Sprites => sprites::CANVAS,
+            Self::Tetrominoes => tetrominoes::CANVAS,
         };
-        SceneShape { height: side, width: side, channels: 1 }
+        let channels = match self {
+            Self::Sprites | Self::Tetrominoes => 3,
+            _ => 1,
+        };
+        SceneShape { height: side, width: side, channels }
     }
 
     /// Most objects of a scene of `split`.
@@ -62,7 +82,9 @@ impl Recipe {
             Self::Digits => digits::MAX_OBJECTS,
             Self::Air => air::MAX_OBJECTS,
             Self::Survey => *survey::counts(split).end() as usize,
-            Self::Single => 1,
+            Self::Single | Self::Sprite => 1,
+            Self::Sprites => sprites::COUNTS[1] as usize,
+            Self::Tetrominoes => tetrominoes::PIECES,
         }
     }
 
@@ -90,6 +112,7 @@ impl Recipe {
             Self::Digits => Blend::Max,
             Self::Air | Self::Single => Blend::Sum,
             Self::Survey => Blend::Paint,
+            Self::Sprite | Self::Sprites | Self::Tetrominoes => Blend::Cover,
         }
     }
 
@@ -102,6 +125,9 @@ impl Recipe {
             Self::Air => air::lay_out(digits, &mut rng(), layers),
             Self::Survey => survey::lay_out(digits, survey::counts(split), &mut rng(), layers),
             Self::Single => single::lay_out(digits, index, layers),
+            Self::Sprite => sprite::lay_out(&mut rng(), layers),
+            Self::Sprites => sprites::lay_out(&mut rng(), layers),
+            Self::Tetrominoes => tetrominoes::lay_out(&mut rng(), layers),
         }
     }
 
@@ -130,7 +156,8 @@ impl FromStr for Recipe {
 /// A name that is no recipe.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unknown recipe {0:?}; did you mean {nearest:?}? Choose one of digits, air, survey, single",
+    "unknown recipe {0:?}; did you mean {nearest:?}? Choose one of {names}",
+    names = Recipe::ALL.map(Recipe::name).join(", "),
     nearest = self.nearest().name()
 )]
 pub struct UnknownRecipe(String);
@@ -169,12 +196,16 @@ mod tests {
             hash.update([scene.count.unwrap()]);
             hash.update(scene.labels.unwrap());
             scene.boxes.unwrap().as_flattened().iter().for_each(|v| hash.update(v.to_le_bytes()));
+            for factors in scene.factors.unwrap_or_default() {
+                factors.numbers().iter().for_each(|v| hash.update(v.to_le_bytes()));
+            }
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     #[test]
     fn scenes_keep_their_golden_bytes() {
+        let mut changed = Vec::new();
         for (recipe, split, expected) in [
             (Recipe::Digits, Split::Train, "75bae8a3a9e2ce0dc7e6b3b0766fe661ca84af663ef0853ac6f14420cec3452f"),
             (Recipe::Digits, Split::Test, "50b2d00d32cb24814786a43e359de221201674348466048be6a5d779c2892fb7"),
@@ -184,15 +215,22 @@ mod tests {
             (Recipe::Survey, Split::General, "bf6cdafba348b7a9c200f376f7422887a0208b10f1244fb6f609007252e52b38"),
             (Recipe::Single, Split::Train, "f43d923eecb2ccbd2365e2c7a4b961d691aeeae3410f4e5ae0b312d3c76f92b0"),
             (Recipe::Single, Split::Test, "85de975a99ecc3c33c27ea5053aee0f5306e8775023ce3948231907b3942b35f"),
+            (Recipe::Sprite, Split::Train, "18570d90a3421d7f6e957449809b7bcb5d9d9e747abe28e46be148eacc2fd468"),
+            (Recipe::Sprites, Split::Train, "adb5cb77975fab54154c5b9e0a96710372c23148f66ed8c4b47f004c05c4958c"),
+            (Recipe::Tetrominoes, Split::Train, "21690d95a2eb4a6022e19c6edccae0642b69c40e498795fb0443203d8d112f9f"),
         ] {
-            assert_eq!(fingerprint(recipe, split), expected, "{recipe}, {split}");
+            let found = fingerprint(recipe, split);
+            if found != expected {
+                changed.push(format!("{recipe}, {split}: {found}"));
+            }
         }
+        assert!(changed.is_empty(), "{}", changed.join("\n"));
     }
 
     #[test]
     fn seed_split_and_index_each_change_the_scene() {
         let digits = DigitSet::builtin();
-        for recipe in [Recipe::Digits, Recipe::Survey] {
+        for recipe in [Recipe::Digits, Recipe::Survey, Recipe::Sprite, Recipe::Sprites, Recipe::Tetrominoes] {
             let image = |seed, split, index| recipe.scene(&digits, seed, split, index).image;
             let base = image(1, Split::Test, 2);
             assert_eq!(base, image(1, Split::Test, 2));
@@ -248,5 +286,8 @@ mod tests {
         assert_eq!(sizes(Recipe::Air), [60_000, 10_000, 10_000]);
         assert_eq!(sizes(Recipe::Survey), [50_000, 1_000, 1_000]);
         assert_eq!(sizes(Recipe::Single), [55_000, 5_000, 10_000]);
+        for recipe in [Recipe::Sprite, Recipe::Sprites, Recipe::Tetrominoes] {
+            assert_eq!(sizes(recipe), [60_000, 10_000, 10_000]);
+        }
     }
 }
