@@ -120,9 +120,6 @@ pub fn read_text(path: &Path, most: u64) -> Result<String, FileError> {
 ///
 /// `path` names no file or something else, `fill` fails, or the operating system refuses a step.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), FileError> {
-    if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
-        return Err(FileError::NotOrdinary { path: path.into() });
-    }
     let (temporary, file) = Temporary::beside(path)?;
     let mut buffered = BufWriter::new(file);
     fill(&mut buffered)
@@ -203,6 +200,10 @@ impl Temporary {
         // Two writers of one path must not share a temporary file, within a process or across.
         static SERIAL: AtomicU64 = AtomicU64::new(0);
 
+        // A pipe or a device would be replaced by a file, where something is to be written into it.
+        if fs::metadata(path).is_ok_and(|there| !there.is_file() && !there.is_dir()) {
+            return Err(FileError::NotOrdinary { path: path.into() });
+        }
         let name = path.file_name().ok_or_else(|| FileError::Unnamed { path: path.into() })?;
         let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
         let mut hidden = OsString::from(".");
@@ -363,11 +364,16 @@ mod tests {
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn devices_are_neither_read_nor_replaced() {
+    fn devices_are_not_read_and_sockets_not_replaced() {
         for path in ["/dev/zero", "/dev/null"].map(Path::new) {
             assert!(matches!(read_whole(path, 9), Err(FileError::NotOrdinary { .. })));
-            assert!(matches!(write_bytes_atomic(path, b"x"), Err(FileError::NotOrdinary { .. })));
         }
+        // Not tried on a device: were the check broken, root would replace it.
+        let folder = tempfile::tempdir().expect("a folder");
+        let socket = folder.path().join("socket");
+        let _open = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        assert!(matches!(write_bytes_atomic(&socket, b"x"), Err(FileError::NotOrdinary { .. })));
+        assert_eq!(names(folder.path()), ["socket"]);
     }
 
     #[test]

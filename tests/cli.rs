@@ -624,7 +624,7 @@ fn ctrl_c_finishes_the_step_saves_and_says_how_to_resume() {
 #[test]
 fn ctrl_c_ends_the_last_evaluation_too() {
     let place = Place::new();
-    let flags = "--preset multi-entity --steps 1 --set training.evaluation_scenes=1000000000 --out run";
+    let flags = "--preset multi-entity --steps 1 --set training.evaluation_scenes=10000000 --out run";
     let mut child = place.command(training(flags)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let deadline = Instant::now() + Duration::from_secs(30);
     while !place.path("run/checkpoints/last.safetensors").exists() && Instant::now() < deadline {
@@ -1353,9 +1353,8 @@ fn configuration_files_that_cannot_be_used_are_refused() {
     place.refuses_training("--config syntax.toml --out new", 2, &["syntax.toml", "line 2"]);
     place.refuses_training("--config key.toml --out new", 2, &["key.toml", "did you mean \"training.batch\""]);
     place.refuses_training("--config type.toml --out new", 2, &["type.toml", "clip"]);
-    for name in ["nowhere.toml", "."] {
-        place.refuses_training(&format!("--config {name} --out new"), 1, &[name, "check the "]);
-    }
+    place.refuses_training("--config nowhere.toml --out new", 1, &["nowhere.toml", "check the "]);
+    place.refuses_training("--config . --out new", 1, &["`.` is no ordinary file", "give the path of one"]);
     assert!(matches!(place.train("--config binary.toml --out new").code, Some(1 | 2)));
     assert!(!place.path("new").exists());
 }

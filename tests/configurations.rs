@@ -1,10 +1,11 @@
 //! Every configuration that can be written, with numbers from nothing to the absurd, is either refused with the name of a key, or
 //! makes a model that trains a step, is saved, and is loaded and used again.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use multi_entity_vae::config::*;
 use multi_entity_vae::evaluate::Decomposition;
 use multi_entity_vae::layers::{Activation, Extent};
+use multi_entity_vae::model::{Model, Variables};
 use multi_entity_vae::random;
 use multi_entity_vae::run::{Checkpoint, CheckpointError, LoadedRun, Progress};
 use multi_entity_vae::train::{Ramp, Schedule, Shape, TrainError, Trainer};
@@ -253,4 +254,37 @@ fn cells_that_are_no_whole_number_of_pixels_are_refused() {
     assert!(refusal.starts_with("model.encoder.layers: strides of 3 down and 2 up"), "{refusal}");
     assert!(strides(up).is_err());
     assert_eq!(strides(&format!("{{channels=1,kernel=1,stride=4}},{up}")), Ok(()));
+}
+
+#[test]
+fn a_configuration_says_how_many_parameters_its_model_has() {
+    let image = Extent::new(29, 27, 3);
+    let counted = |model: &ModelConfig| {
+        let variables = Variables::new(0);
+        Model::new(model, image, variables.builder(DType::F32, &Device::Cpu)).expect("a valid model");
+        variables.count()
+    };
+    for preset in Preset::ALL {
+        for compositor in CompositorConfig::ALL {
+            let mut model = ModelConfig { compositor, ..preset.config().model };
+            assert_eq!(model.parameters(image), counted(&model), "{preset:?} {compositor:?}");
+            model.decoder.coordinates = true;
+            model.decoder.trunk = DecoderTrunk::Convolutional {
+                hidden: vec![7],
+                base: 5,
+                layers: vec![ConvolutionConfig::up(3, 3, 2)],
+                kernel: 5,
+                stride: 3,
+                activation: Activation::Relu,
+            };
+            let whole = compositor == CompositorConfig::Max;
+            model.encoder = EncoderConfig::Convolutional {
+                layers: vec![ConvolutionConfig::new(4, 3, 2), ConvolutionConfig::up(3, 2, 2)],
+                activation: Activation::Relu,
+                posteriors: if whole { Posteriors::Whole } else { Posteriors::PerCell },
+                coordinates: true,
+            };
+            assert_eq!(model.parameters(image), counted(&model), "{preset:?} {compositor:?}, convolutional");
+        }
+    }
 }

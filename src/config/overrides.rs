@@ -7,6 +7,8 @@ use toml::{Table, Value};
 const MOST_PARTS: usize = 6;
 /// Letters of a setting that a message repeats.
 const MOST_LETTERS: usize = 100;
+/// Letters of a reason, which may repeat a value.
+const MOST_OF_A_REASON: usize = 1_000;
 
 /// A configuration as a TOML tree, and where each written key came from.
 pub(super) struct Layers {
@@ -29,7 +31,7 @@ impl Layers {
 
     /// One `key=value`; a value that is no TOML is a string, so that quotes can be left out.
     pub fn setting(&mut self, setting: &str) -> Result<(), ConfigError> {
-        let origin = shortened(&format!("--set {setting}"));
+        let origin = shortened(&format!("--set {setting}"), MOST_LETTERS);
         let Some((key, value)) = setting.split_once('=') else {
             return Err(ConfigError::Malformed {
                 origin,
@@ -77,11 +79,10 @@ impl Layers {
         };
         // Unknown keys first: leaving them to the types would blame the wrong thing.
         self.check(&every_key(), |origin, key, nearest| ConfigError::UnknownKey { origin, key, nearest })?;
-        let config: Config = self
-            .tree
-            .clone()
-            .try_into()
-            .map_err(|e: toml::de::Error| ConfigError::Malformed { origin: origin(), reason: e.to_string() })?;
+        let config: Config = self.tree.clone().try_into().map_err(|e: toml::de::Error| ConfigError::Malformed {
+            origin: origin(),
+            reason: shortened(&e.to_string(), MOST_OF_A_REASON),
+        })?;
         let mut applicable = Vec::new();
         leaves(&tree(&config), "", &mut applicable);
         self.check(&applicable, |origin, key, nearest| ConfigError::Inapplicable { origin, key, nearest })?;
@@ -100,7 +101,7 @@ impl Layers {
             let fits = |k: &String| k == key || inside(key, k) || inside(k, key);
             if !known.iter().any(fits) {
                 let nearest = nearest(key, known.iter().map(String::as_str)).map(str::to_string);
-                return Err(error(origin.clone(), key.clone(), nearest));
+                return Err(error(origin.clone(), shortened(key, MOST_LETTERS), nearest));
             }
         }
         Ok(())
@@ -108,8 +109,8 @@ impl Layers {
 }
 
 /// The beginning of what may be very long.
-fn shortened(text: &str) -> String {
-    let mut short: String = text.chars().take(MOST_LETTERS).collect();
+fn shortened(text: &str, most: usize) -> String {
+    let mut short: String = text.chars().take(most).collect();
     if short.len() < text.len() {
         short.push('…');
     }

@@ -49,6 +49,8 @@ validate_every = 4
 validation_scenes = 8
 evaluation_scenes = 16
 log_every = 3
+location_charge = 0.0
+idle_beta = { from = 0.01, to = 0.0 }
 "#;
 
 /// A folder with that configuration in `config.toml`.
