@@ -10,6 +10,7 @@ use multi_entity_vae::random;
 use multi_entity_vae::run::{Checkpoint, CheckpointError, LoadedRun, Progress};
 use multi_entity_vae::train::{Ramp, Schedule, Shape, TrainError, Trainer};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use proptest::{collection::vec, sample::select};
 use std::fmt::Debug;
 
@@ -212,7 +213,12 @@ fn works(config: &Config, image: Extent) -> Result<(), String> {
     let folder = tempfile::tempdir().map_err(|e| said(&e))?;
     let path = folder.path().join("last.safetensors");
     let progress = Progress { step: trainer.steps(), ..Progress::default() };
-    Checkpoint::save(&path, &trainer, &progress).map_err(|e| said(&e))?;
+    match Checkpoint::save(&path, &trainer, &progress) {
+        Ok(()) => {}
+        // A step of an absurd size: it is told, and nothing is saved.
+        Err(CheckpointError::NonFinite { .. }) if !path.exists() => return Ok(()),
+        Err(e) => return Err(said(&e)),
+    }
     let checkpoint = Checkpoint::load(&path).map_err(|e| said(&e))?;
     assert_eq!(&checkpoint.config, config);
     let run = LoadedRun::from_checkpoint(&checkpoint, &device).map_err(|e: CheckpointError| said(&e))?;
@@ -222,8 +228,20 @@ fn works(config: &Config, image: Extent) -> Result<(), String> {
     Ok(())
 }
 
+/// Numbers that a step keeps.
+fn numbers(config: &Config, image: Extent) -> usize {
+    let images = config.training.batch.saturating_mul(config.training.objective.samples());
+    config.model.activations(image).saturating_mul(images)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    // The same cases each time, so that a change alone can fail; other ones are drawn by another seed.
+    #![proptest_config(ProptestConfig {
+        cases: 1500,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(2018),
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn every_configuration_is_refused_by_its_key_or_works((config, image) in (configuration(), image())) {
@@ -231,7 +249,7 @@ proptest! {
             Err(e) => prop_assert!(names_a_key(&config, &e.to_string()), "{e}"),
             // What is allowed can still be more than a test has time for.
             Ok(()) if config.model.parameters(image) > 1 << 18 => {}
-            Ok(()) if config.model.activations(image).saturating_mul(config.training.batch) > 1 << 21 => {}
+            Ok(()) if numbers(&config, image) > 1 << 21 => {}
             Ok(()) => {
                 let saved = Config::from_toml("its own", &config.to_toml());
                 prop_assert_eq!(saved.ok(), Some(config.clone()));
