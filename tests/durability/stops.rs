@@ -27,6 +27,16 @@ pub fn await_steps(place: &Place, folder: &str) {
     }
 }
 
+/// The signals that ask for an end. Where the tests themselves run under `nohup`, the program inherits that and heeds it.
+fn signals() -> Vec<&'static str> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    match ignored.is_some_and(|set| set & 1 == 1) {
+        true => vec!["-INT", "-TERM"],
+        false => vec!["-INT", "-TERM", "-HUP"],
+    }
+}
+
 #[test]
 fn stopped_at_random_moments_a_run_ends_as_if_nothing_had_happened() {
     let place = place();
@@ -35,6 +45,7 @@ fn stopped_at_random_moments_a_run_ends_as_if_nothing_had_happened() {
     let takes = began.elapsed();
     let ending = Ending::of(&place.path("whole"));
     let mut rng = random::stream(3, "moments", 0);
+    let signals = signals();
     let (mut stops, mut runs) = (0, 0);
     while stops < 8 {
         let folder = format!("run-{runs}");
@@ -43,7 +54,7 @@ fn stopped_at_random_moments_a_run_ends_as_if_nothing_had_happened() {
         loop {
             let mut child = place.command(&args).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             std::thread::sleep(takes.mul_f64(rng.random()));
-            let name = ["-INT", "-TERM", "-HUP"][stops % 3];
+            let name = signals[stops % signals.len()];
             let _ = Command::new("kill").args([name, &child.id().to_string()]).stderr(Stdio::null()).status().unwrap();
             // Not a code but a signal: it had not yet come to listen.
             match code_of(&mut child) {
@@ -60,7 +71,7 @@ fn stopped_at_random_moments_a_run_ends_as_if_nothing_had_happened() {
 
 #[test]
 fn every_signal_that_asks_for_an_end_stops_in_good_order() {
-    for name in ["-INT", "-TERM", "-HUP"] {
+    for name in signals() {
         let place = place();
         let mut child = endless(&place, "run");
         signal(&child, name);
