@@ -4,13 +4,9 @@ use super::common;
 use anyhow::Context;
 use candle_core::Device;
 use multi_entity_vae::evaluate::Report;
-use multi_entity_vae::files::read_text;
 use multi_entity_vae::run::{Checkpoint, CheckpointError, RunFolder};
 use multi_entity_vae::scene::Recipe;
 use std::path::{Path, PathBuf};
-
-/// No file of scores is longer, in bytes.
-const MOST_SCORES: u64 = 1 << 20;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -74,9 +70,9 @@ fn describe(path: &Path) -> anyhow::Result<String> {
     for file in folder.all_checkpoints() {
         text += &format!("  {:<60} {}\n", file.display().to_string(), state(&file));
     }
-    let scores = folder.file("evaluation.json");
+    let scores = folder.scores();
     if scores.exists() {
-        let json = read_text(&scores, MOST_SCORES)?;
+        let json = folder.scores_text()?;
         let report: Report = serde_json::from_str(&json).with_context(|| {
             format!("{} holds no scores; `mevae evaluate --json` writes them anew", scores.display())
         })?;

@@ -139,7 +139,7 @@ fn conclude(
         evaluate::Failure::Stopped => anyhow::Error::from(Stopped),
         e => e.into(),
     })?;
-    common::write_json(&session.folder.file("evaluation.json"), &report)?;
+    common::write_json(&session.folder.scores(), &report)?;
     let drawn = pictures::draw_all(session, &run, &scenes, selection, device)?;
     if quiet {
         return Ok(());

@@ -7,7 +7,6 @@ use super::progress::Talk;
 use super::session::{Limits, Place};
 use anyhow::Context;
 use multi_entity_vae::config::Config;
-use multi_entity_vae::files::FileError;
 use multi_entity_vae::run::{Checkpoint, Maker, RunFolder, Verdict, compare};
 use std::path::PathBuf;
 
@@ -41,8 +40,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         );
     }
     let path = original.config();
-    let text = std::fs::read_to_string(&path).map_err(FileError::refused("read", &path))?;
-    let config = Config::from_toml(&path.display().to_string(), &text)?;
+    let config = Config::from_toml(&path.display().to_string(), &original.config_text()?)?;
     let device = args.device.open()?;
     let here = Maker::here(&device);
     let mut excuses = Vec::new();

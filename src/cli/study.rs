@@ -14,7 +14,8 @@ use super::train::Resumed;
 use super::{Stopped, interrupt, usage};
 use candle_core::Device;
 use measure::Measured;
-use multi_entity_vae::files::{FileError, write_bytes_atomic};
+use multi_entity_vae::config::Config;
+use multi_entity_vae::files::{FileError, read_text, write_bytes_atomic};
 use multi_entity_vae::run::{Checkpoint, RunFolder};
 use plan::{Plan, Planned};
 use serde::{Deserialize, Serialize};
@@ -136,14 +137,11 @@ fn carry_out(out: &Path, model: &Planned, sitting: &Sitting) -> anyhow::Result<R
 
 /// Whether a run was trained to its end and evaluated. One of another configuration is none of the study's.
 fn is_done(folder: &RunFolder, model: &Planned) -> anyhow::Result<bool> {
-    let path = folder.config();
-    let text = std::fs::read_to_string(&path).map_err(FileError::refused("read", &path))?;
-    if text != model.config.to_toml() {
+    if folder.config_text()? != model.config.to_toml() {
         let (path, name) = (folder.path().display(), &model.name);
         anyhow::bail!("{path} holds a run with another configuration than the study's {name}; choose another --out");
     }
-    let written =
-        folder.last().exists() && folder.file("evaluation.json").exists() && folder.file("curves.svg").exists();
+    let written = folder.last().exists() && folder.scores().exists() && folder.file("curves.svg").exists();
     Ok(written && Checkpoint::load(&folder.last())?.progress.step >= model.config.training.steps)
 }
 
@@ -151,7 +149,7 @@ fn is_done(folder: &RunFolder, model: &Planned) -> anyhow::Result<bool> {
 fn enter(out: &Path, options: &Options) -> anyhow::Result<()> {
     let mark = out.join(MARK);
     let name = out.display();
-    if let Ok(text) = std::fs::read_to_string(&mark) {
+    if let Ok(text) = read_text(&mark, Config::MOST_BYTES) {
         return match toml::from_str::<Options>(&text) {
             Ok(found) if found == *options => Ok(()),
             Ok(found) => anyhow::bail!(

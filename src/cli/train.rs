@@ -130,7 +130,7 @@ impl Resumed {
             return Ok(checkpoint.config.clone());
         }
         let path = self.folder.config();
-        let text = read_text(&path, Config::MOST_BYTES)?;
+        let text = self.folder.config_text()?;
         Ok(Config::from_toml(&path.display().to_string(), &text)?)
     }
 

@@ -29,6 +29,11 @@ impl Size {
     }
 }
 
+/// All parts together.
+pub(super) fn whole(model: &ModelConfig, image: Extent) -> Size {
+    encoder(model, image).and(decoder(model, image)).and(compositor(model, image))
+}
+
 /// From the image to the candidates.
 pub(super) fn encoder(model: &ModelConfig, image: Extent) -> Size {
     let numbers = match model.latent {

@@ -179,14 +179,12 @@ impl ModelConfig {
 
     /// Numbers that the model has to train, of a valid configuration.
     pub fn parameters(&self, image: Extent) -> usize {
-        let parts = [size::encoder(self, image), size::decoder(self, image), size::compositor(self, image)];
-        parts.iter().fold(0, |sum, part| sum.saturating_add(part.parameters))
+        size::whole(self, image).parameters
     }
 
     /// Numbers that a forward pass of one image keeps.
     pub fn activations(&self, image: Extent) -> usize {
-        let parts = [size::encoder(self, image), size::decoder(self, image), size::compositor(self, image)];
-        parts.iter().fold(0, |sum, part| sum.saturating_add(part.activations))
+        size::whole(self, image).activations
     }
 
     fn validate_latent(&self, n: usize) -> Result<(), ConfigError> {

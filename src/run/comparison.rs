@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use serde_json::Value;
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
@@ -160,11 +160,9 @@ fn metrics(run: &RunFolder) -> Result<impl Iterator<Item = Result<Value, Compari
 
 fn evaluations(a: &RunFolder, b: &RunFolder) -> Result<Verdict, ComparisonError> {
     let read = |run: &RunFolder| -> Result<Value, ComparisonError> {
-        let path = run.file("evaluation.json");
-        let text = fs::read_to_string(&path).map_err(FileError::refused("read", &path))?;
-        serde_json::from_str(&text).map_err(|e| malformed(&path, e))
+        serde_json::from_str(&run.scores_text()?).map_err(|e| malformed(&run.scores(), e))
     };
-    if !a.file("evaluation.json").exists() {
+    if !a.scores().exists() {
         return Ok(Verdict::Incomparable("the run has no evaluation.json; `mevae train --resume` makes it".into()));
     }
     let (a, b) = (read(a)?, read(b)?);

@@ -6,6 +6,9 @@ use crate::files::{FileError, is_temporary, read_text, remove_temporaries, sync_
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// No file of scores is longer, in bytes.
+const MOST_SCORES: u64 = 1 << 20;
+
 /// A folder that holds a run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunFolder {
@@ -113,7 +116,7 @@ impl RunFolder {
 
     /// Whether the folder holds a run and not just anything with a `config.toml`.
     fn is_ours(&self) -> bool {
-        read_text(&self.config(), Config::MOST_BYTES).is_ok_and(|text| Config::from_toml("config.toml", &text).is_ok())
+        self.config_text().is_ok_and(|text| Config::from_toml("config.toml", &text).is_ok())
     }
 
     /// The folder itself.
@@ -129,6 +132,21 @@ impl RunFolder {
     /// The resolved configuration.
     pub fn config(&self) -> PathBuf {
         self.file("config.toml")
+    }
+
+    /// Its text, of bounded length.
+    pub fn config_text(&self) -> Result<String, FileError> {
+        read_text(&self.config(), Config::MOST_BYTES)
+    }
+
+    /// The scores on held-out scenes.
+    pub fn scores(&self) -> PathBuf {
+        self.file("evaluation.json")
+    }
+
+    /// Their text, of bounded length.
+    pub fn scores_text(&self) -> Result<String, FileError> {
+        read_text(&self.scores(), MOST_SCORES)
     }
 
     /// The metrics.

@@ -5,7 +5,6 @@ use crate::cli::{common, plot::Subject};
 use anyhow::Context;
 use candle_core::Device;
 use multi_entity_vae::evaluate::Report;
-use multi_entity_vae::files::FileError;
 use multi_entity_vae::picture::Density;
 use multi_entity_vae::run::{LoadedRun, RunFolder};
 use multi_entity_vae::scene::Split;
@@ -52,9 +51,8 @@ pub struct Measured {
 impl Measured {
     /// Reads and measures a finished run.
     pub fn of(model: &Planned, folder: &RunFolder, device: &Device) -> anyhow::Result<Self> {
-        let path = folder.file("evaluation.json");
-        let text = std::fs::read_to_string(&path).map_err(FileError::refused("read", &path))?;
-        let report: Report = serde_json::from_str(&text).with_context(|| format!("{}", path.display()))?;
+        let report: Report =
+            serde_json::from_str(&folder.scores_text()?).with_context(|| format!("{}", folder.scores().display()))?;
         let run = common::load_run(folder.path(), device)?;
         let (batch, d) = (run.config.training.batch, run.config.model.latent.dimensions());
         let (encoded, train_scenes) = with_test_digits(&run, device, |subject| {
