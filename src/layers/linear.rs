@@ -7,6 +7,7 @@ use super::product::{Panels, Windows};
 use super::real::Real;
 use super::scratch::Scratch;
 use super::window::{KernelLayout, Window, copy};
+use super::winograd::Winograd;
 use super::{Extent, LayerError};
 
 /// A linear map from one image to another, without bias.
@@ -14,8 +15,8 @@ use super::{Extent, LayerError};
 pub(super) enum Linear {
     /// y = x W, weight (inputs, outputs).
     Dense { inputs: usize, outputs: usize },
-    /// Strided convolution, weight (k, k, channels in, channels out).
-    Convolution { window: Window },
+    /// Strided convolution, weight (k, k, channels in, channels out); 3×3 with stride 1 has a way of its own.
+    Convolution { window: Window, winograd: Option<Winograd> },
     /// Strided transposed convolution, weight (channels in, k, k, channels out).
     Upconvolution { window: Window },
 }
@@ -26,7 +27,7 @@ pub(super) type Prepared<'a, T> = Vec<Panels<'a, T>>;
 impl Linear {
     pub fn convolution(input: Extent, channels: usize, kernel: usize, stride: usize) -> Result<Self, LayerError> {
         let window = Window::new(input, channels, kernel, stride)?;
-        Ok(Self::Convolution { window })
+        Ok(Self::Convolution { window, winograd: Winograd::new(input, channels, kernel, stride) })
     }
 
     pub fn upconvolution(input: Extent, channels: usize, kernel: usize, stride: usize) -> Result<Self, LayerError> {
@@ -38,7 +39,7 @@ impl Linear {
     pub fn output(&self) -> Extent {
         match self {
             Self::Dense { outputs, .. } => Extent::vector(*outputs),
-            Self::Convolution { window } => window.small,
+            Self::Convolution { window, .. } => window.small,
             Self::Upconvolution { window } => window.large,
         }
     }
@@ -47,7 +48,7 @@ impl Linear {
     pub fn inputs(&self) -> usize {
         match self {
             Self::Dense { inputs, .. } => *inputs,
-            Self::Convolution { window } => window.large.len(),
+            Self::Convolution { window, .. } => window.large.len(),
             Self::Upconvolution { window } => window.small.len(),
         }
     }
@@ -64,7 +65,7 @@ impl Linear {
     pub fn weight_shape(&self) -> (Vec<usize>, usize) {
         match self {
             Self::Dense { inputs, outputs } => (vec![*inputs, *outputs], *inputs),
-            Self::Convolution { window } => {
+            Self::Convolution { window, .. } => {
                 let (k, i, o) = (window.kernel, window.large.channels, window.small.channels);
                 (vec![k, k, i, o], k * k * i)
             }
@@ -85,7 +86,7 @@ impl Linear {
     fn layout(&self) -> KernelLayout {
         match self {
             Self::Dense { .. } => KernelLayout { tap: 0, large: 0, small: 0 },
-            Self::Convolution { window: w } => {
+            Self::Convolution { window: w, .. } => {
                 KernelLayout { tap: w.large.channels * w.small.channels, large: w.small.channels, small: 1 }
             }
             Self::Upconvolution { window: w } => {
@@ -98,7 +99,8 @@ impl Linear {
     pub fn prepare<'a, T: Real>(&self, weight: &'a [T]) -> Prepared<'a, T> {
         match self {
             Self::Dense { outputs, .. } => vec![Panels::rows(weight, *outputs, 1)],
-            Self::Convolution { window } => vec![window.down_panels(weight, self.layout())],
+            Self::Convolution { winograd: Some(winograd), .. } => winograd.prepare(weight),
+            Self::Convolution { window, .. } => vec![window.down_panels(weight, self.layout())],
             Self::Upconvolution { window } => window.up_panels(weight, self.layout()),
         }
     }
@@ -107,7 +109,8 @@ impl Linear {
     pub fn prepare_transposed<'a, T: Real>(&self, weight: &'a [T]) -> Prepared<'a, T> {
         match self {
             Self::Dense { outputs, .. } => vec![Panels::transposed(weight, *outputs)],
-            Self::Convolution { window } => window.up_panels(weight, self.layout()),
+            Self::Convolution { winograd: Some(winograd), .. } => winograd.prepare_transposed(weight),
+            Self::Convolution { window, .. } => window.up_panels(weight, self.layout()),
             Self::Upconvolution { window } => vec![window.down_panels(weight, self.layout())],
         }
     }
@@ -116,7 +119,8 @@ impl Linear {
     pub fn forward<T: Real>(&self, weight: &Prepared<'_, T>, x: &[T], y: &mut [T]) {
         match self {
             Self::Dense { inputs, outputs } => dense(weight, x, *inputs, y, *outputs),
-            Self::Convolution { window } => pass_down(window, weight, x, y),
+            Self::Convolution { winograd: Some(winograd), .. } => winograd.forward(weight, x, y),
+            Self::Convolution { window, .. } => pass_down(window, weight, x, y),
             Self::Upconvolution { window } => pass_up(window, weight, x, y),
         }
     }
@@ -131,7 +135,8 @@ impl Linear {
                 }
                 return Vec::new();
             }
-            Self::Convolution { window } | Self::Upconvolution { window } => window,
+            Self::Convolution { winograd: Some(winograd), .. } => return winograd.backward(weight, x, dz, dx),
+            Self::Convolution { window, .. } | Self::Upconvolution { window } => window,
         };
         let mut gradient = vec![T::zero(); window.kernel_len()];
         let mut cells = Scratch::zeros(window.cells_len());
@@ -162,7 +167,8 @@ impl Linear {
     pub fn store_gradient<T: Real>(&self, gradient: &[T], weight_gradient: &mut [T]) {
         match self {
             Self::Dense { .. } => (),
-            Self::Convolution { window } | Self::Upconvolution { window } => {
+            Self::Convolution { winograd: Some(_), .. } => weight_gradient.copy_from_slice(gradient),
+            Self::Convolution { window, .. } | Self::Upconvolution { window } => {
                 window.unpack_gradient(gradient, weight_gradient, self.layout());
             }
         }

@@ -13,7 +13,7 @@ impl Stack {
         for layer in self.layers() {
             let y = match &layer.linear {
                 Linear::Dense { inputs, .. } => x.reshape((batch, *inputs))?.matmul(&layer.weight)?,
-                Linear::Convolution { window } => convolution(window, &x, &layer.weight)?,
+                Linear::Convolution { window, .. } => convolution(window, &x, &layer.weight)?,
                 Linear::Upconvolution { window } => upconvolution(window, &x, &layer.weight)?,
             };
             x = layer.activation.apply(&y.broadcast_add(&layer.bias)?)?;

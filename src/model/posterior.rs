@@ -1,6 +1,7 @@
 //! q(z|x): what the encoder says of each candidate, and what is kept of it.
 
 use crate::config::Latent;
+use crate::layers::gaussian_kl;
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 /// Log-variances are kept in [−`LOG_VAR_LIMIT`, `LOG_VAR_LIMIT`]: deviations between 0.7 % and 150 of the prior's, so that no
@@ -61,9 +62,9 @@ impl Posterior {
     /// KL(q ‖ N(0, I)) = ½ Σ (σ² + μ² − log σ² − 1) in nats, (B, N) (Kingma & Welling 2014, appendix B).
     /// 0 for a deterministic latent, which has no prior.
     pub fn kl(&self) -> Result<Tensor> {
-        match self.kl_of_dimensions()? {
-            Some(kl) => kl.sum(D::Minus1),
-            None => self.mean()?.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.zeros_like(),
+        match &self.latent {
+            Latent::Gaussian { .. } => gaussian_kl(&self.parameters, LOG_VAR_LIMIT),
+            Latent::Point { .. } => self.mean()?.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.zeros_like(),
         }
     }
 
