@@ -1012,7 +1012,7 @@ fn every_preset_generates_pictures_that_are_not_blank() {
     // Scenes of a file, as the density of the multi-entity VAE is fitted to as many as there are. It must learn a little before
     // it finds entities at all, and nothing is learnt faster than without a price.
     let eager =
-        "--steps 40 --set model.latent.beta=0.1 --set training.location_charge=0 --set training.learning_rate=3e-3";
+        "--steps 100 --set model.latent.beta=0.1 --set training.location_charge=0 --set training.learning_rate=3e-3";
     let archive = format!("{} {eager}", shared.path("scenes.npz").display());
     for (preset, scenes) in [
         ("autoencoder", "single --steps 30"),
