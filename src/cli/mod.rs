@@ -13,6 +13,7 @@ mod plan;
 mod plot;
 mod progress;
 mod reproduce;
+mod scene_flags;
 mod scenes;
 mod session;
 mod study;

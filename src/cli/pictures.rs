@@ -76,12 +76,16 @@ pub fn decomposition_sheet(
     parts: &Decomposition,
 ) -> anyhow::Result<image::RgbImage> {
     let rows = decomposition_rows(&run.model, parts, examples)?;
-    let title = format!("Scenes taken apart · {}", describe(run));
-    Ok(decomposition(&title, shape(run.image()), &rows, Density::Single)?)
+    sheet_of(&format!("Scenes taken apart · {}", describe(run)), run, &rows)
+}
+
+/// Rows that were made before.
+pub fn sheet_of(title: &str, run: &LoadedRun, rows: &[DecompositionRow]) -> anyhow::Result<image::RgbImage> {
+    Ok(decomposition(title, shape(run.image()), rows, Density::Single)?)
 }
 
 /// The sheet's rows as plain data.
-fn decomposition_rows(
+pub fn decomposition_rows(
     model: &Model,
     decomposition: &Decomposition,
     examples: &[Example],
@@ -91,6 +95,7 @@ fn decomposition_rows(
     let alone = decomposition.alone(model)?;
     let (grid_rows, grid_columns) = model.grid();
     let row = |i: usize| DecompositionRow {
+        label: None,
         input: examples[i].image.clone(),
         reconstruction: merged[i].clone(),
         kl_map: decomposition.kl_map[i].clone(),

@@ -320,6 +320,15 @@ impl ModelConfig {
         }
     }
 
+    /// Whether the same weights make a model of images of any size: where nothing is said of the image as a whole.
+    pub fn fits_any_size(&self) -> bool {
+        let per_cell = matches!(
+            self.encoder,
+            EncoderConfig::Convolutional { posteriors: Posteriors::PerCell, coordinates: false, .. }
+        );
+        per_cell && matches!(self.decoder.placement, Placement::Glimpse { .. }) && !self.decoder.coordinates
+    }
+
     /// Pixels that a cell is high and wide. The last cells reach beyond an image whose size is not a multiple of it.
     pub fn cell(&self, image: Extent) -> (usize, usize) {
         let (rows, columns) = self.grid(image);

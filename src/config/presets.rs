@@ -157,5 +157,13 @@ fn multi_entity() -> Config {
 }
 
 fn data(scenes: &str, fresh: bool) -> DataConfig {
-    DataConfig { scenes: scenes.into(), digits: "builtin".into(), fresh, binarisation: Binarisation::GreyScale }
+    DataConfig {
+        scenes: scenes.into(),
+        digits: "builtin".into(),
+        fresh,
+        binarisation: Binarisation::GreyScale,
+        noise: 0.0,
+        grid_lines: 0.0,
+        grid_period: grid_period(),
+    }
 }
