@@ -2,6 +2,7 @@
 
 mod plots;
 mod quality;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;

@@ -51,7 +51,7 @@ impl Small {
         let config = ModelConfig {
             encoder,
             latent: Latent::Gaussian { dimensions: 1, beta: 1.0.into() },
-            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into() },
+            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into(), warm_start: 0.0 },
             entities,
             decoder: DecoderConfig {
                 placement,

@@ -133,6 +133,9 @@ pub struct SelectorConfig {
     /// Suppression radius in cells: candidates within it of a kept one (in the larger of the two directions) cannot be kept too.
     /// 0 is plain top-K. Rounded to a whole number where it is scheduled.
     pub radius: Schedule,
+    /// Part of training, from its beginning, in which brightness ranks the candidates before `rank_by` does; 0 for none.
+    #[serde(default)]
+    pub warm_start: f64,
 }
 
 /// The score of a candidate.

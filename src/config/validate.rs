@@ -116,6 +116,8 @@ impl ModelConfig {
         self.validate_latent(n)?;
         let radius = &self.selector.radius;
         non_negative("model.selector.radius", radius)?;
+        let part = (0.0..=1.0).contains(&self.selector.warm_start);
+        check("model.selector.warm_start", part, "must be a part of training, between 0 (none) and 1")?;
         self.decoder.validate()?;
         if let CompositorConfig::Render { features } = self.compositor {
             width("model.compositor.features", features)?;

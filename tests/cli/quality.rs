@@ -99,3 +99,31 @@ fn a_checkpoint_reads_scenes_larger_than_those_it_was_trained_on() {
     place.train("--preset vae --out vae").ok();
     place.refuses("evaluate vae --scenes digits", 1, &["28×28×1", "images of another size"]);
 }
+
+#[test]
+fn a_scene_is_changed_entity_by_entity() {
+    let (_shared, place, run) = beside();
+    let edits = "--set-latent 1:0=2 --move 2:1,-1 --copy 1:-1,0 --remove 3";
+    let told = place.mevae(&format!("edit {run} --scene 3 {edits} --out edited.png")).ok();
+    assert!(told.out.contains("edited.png shows"), "{}", told.out);
+    place.mevae(&format!("edit {run} --scene 3 --remove 3 --out removed.png")).ok();
+    let (edited, removed) =
+        (image::open(place.path("edited.png")).unwrap(), image::open(place.path("removed.png")).unwrap());
+    assert!(edited.width() > removed.width(), "the copy is an entity more");
+    place.mevae(&format!("edit {run} --swap 1:2 --with 5 --scenes digits --size 96 --out swapped.png")).ok();
+    assert!(image::open(place.path("swapped.png")).unwrap().height() > removed.height(), "both scenes are drawn");
+
+    let refuses = |flags: &str, code, phrase: &str| {
+        place.refuses(&format!("edit {run} {flags} --out x.png"), code, &[phrase]);
+    };
+    refuses("", 2, "say what to change");
+    refuses("--remove 9", 2, "no entity 9 of 4");
+    refuses("--remove 0", 2, "counted from 1");
+    refuses("--move 1:99,0", 2, "of a grid of 16×16");
+    refuses("--set-latent 1:99=0", 2, "no latent dimension 99");
+    refuses("--swap 1:1", 2, "--with");
+    refuses("--move 1", 2, "K:DOWN,RIGHT");
+    place.train("--preset vae --out vae").ok();
+    place.mevae("edit vae --set-latent 1:0=3 --out digit.png").ok();
+    place.refuses("edit vae --move 1:0,0 --out x.png", 2, &["its place is in z"]);
+}
