@@ -85,7 +85,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
     let drawn = [Some(here), there].into_iter().flatten().map(|opened| opened.drawn(&run, &device));
     let rows = drawn.collect::<anyhow::Result<Vec<_>>>()?;
-    let title = format!("{} · {}", args.in_words(), pictures::describe(&run));
+    let title = format!("{} · {}", args.in_words(), pictures::describe_keeping(&run, selection.entities));
     save_png(&editing(&title, pictures::shape(run.image()), &rows, Density::Single)?, &args.out)?;
     common::say(format!("{} shows it before and after", args.out.display()))
 }

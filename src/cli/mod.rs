@@ -13,6 +13,7 @@ mod one_run;
 mod pictures;
 mod plan;
 mod plot;
+mod probe;
 mod progress;
 mod reproduce;
 mod scene_flags;
@@ -48,6 +49,8 @@ enum Command {
     Disentanglement(disentanglement::Args),
     /// Draw new scenes or images from a trained run
     Generate(generate::Args),
+    /// Read class and place of objects off the latents of trained runs by linear probes
+    Probe(probe::Args),
     /// Draw a picture of a trained run
     Plot(plot::Args),
     /// Say what a run is, or (without one) what this program is
@@ -93,6 +96,7 @@ pub fn main() -> ExitCode {
         Command::Disentanglement(args) => disentanglement::run(args),
         Command::Edit(args) => edit::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => info::run(args),
         Command::Reproduce(args) => reproduce::run(args),

@@ -49,6 +49,11 @@ pub fn draw_all(
 
 /// One line about a run, for titles.
 pub fn describe(run: &LoadedRun) -> String {
+    describe_keeping(run, run.config.model.entities)
+}
+
+/// The same where another number of entities is kept than the run's own.
+pub fn describe_keeping(run: &LoadedRun, entities: usize) -> String {
     let model = &run.config.model;
     let (rows, columns) = run.model.grid();
     let scale = "on the ELBO's scale (both terms summed, in nats)";
@@ -63,8 +68,7 @@ pub fn describe(run: &LoadedRun) -> String {
     match rows * columns {
         1 => format!("{name} with {dimensions} latent dimensions, {beta}"),
         n => format!(
-            "multi-entity {name}, {} of {n} candidates kept, {dimensions} latent dimensions each, {beta}",
-            model.entities
+            "multi-entity {name}, {entities} of {n} candidates kept, {dimensions} latent dimensions each, {beta}"
         ),
     }
 }
@@ -76,7 +80,8 @@ pub fn decomposition_sheet(
     parts: &Decomposition,
 ) -> anyhow::Result<image::RgbImage> {
     let rows = decomposition_rows(&run.model, parts, examples)?;
-    sheet_of(&format!("Scenes taken apart · {}", describe(run)), run, &rows)
+    let kept = parts.present.first().map_or(0, Vec::len);
+    sheet_of(&format!("Scenes taken apart · {}", describe_keeping(run, kept)), run, &rows)
 }
 
 /// Rows that were made before.

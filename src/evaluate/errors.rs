@@ -1,22 +1,4 @@
-//! How entities are wasted or shared: what went wrong in a scene, by kind.
-//!
-//! An entity *holds* an object if it owns at least a quarter of the object's visible pixels (it owns a pixel where it is the strongest
-//! and reaches one half; see [`Decomposition::masks`](super::Decomposition::masks)). In a scene that is taken apart rightly every
-//! present entity holds one object and every object is held by one entity. What differs is counted:
-//!
-//! - an object that nobody holds is a *miss*;
-//! - every holder of an object beyond the first is a *split*: the object was taken apart;
-//! - every object that an entity holds beyond the first is a *merge*: the entity swallowed it;
-//! - a present entity that holds nothing is a *duplicate* if most of what it draws lies on objects, which others explain, and a
-//!   *hallucination* otherwise.
-//!
-//! The kinds explain the count:
-//!
-//! ```text
-//! entities − objects = duplicates + hallucinations + splits − merges − misses
-//! ```
-//!
-//! A right count can hide two errors; here each of them shows. Objects without a visible pixel are no objects here.
+//! How entities are wasted or shared.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -27,7 +9,25 @@ use super::BACKGROUND;
 /// The part of an object's visible pixels that makes an entity its holder: one in this many.
 const PARTS: usize = 4;
 
-/// What was counted, in one scene or in many.
+/// How entities are wasted or shared: what went wrong, by kind, in one scene or in many.
+///
+/// An entity *holds* an object if it owns at least a quarter of the object's visible pixels (it owns a pixel where it is the strongest
+/// and reaches one half; see [`Decomposition::masks`](super::Decomposition::masks)). In a scene that is taken apart rightly every
+/// present entity holds one object and every object is held by one entity. What differs is counted:
+///
+/// - an object that nobody holds is a *miss*;
+/// - every holder of an object beyond the first is a *split*: the object was taken apart;
+/// - every object that an entity holds beyond the first is a *merge*: the entity swallowed it;
+/// - a present entity that holds nothing is a *duplicate* if most of what it draws lies on objects, which others explain, and a
+///   *hallucination* otherwise.
+///
+/// The kinds explain the count:
+///
+/// ```text
+/// entities − objects = duplicates + hallucinations + splits − merges − misses
+/// ```
+///
+/// A right count can hide two errors; here each of them shows. Objects without a visible pixel are no objects here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Errors {
     /// Present entities that hold nothing and draw on objects of others.

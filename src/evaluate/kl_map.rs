@@ -42,7 +42,7 @@ pub fn centre_cells(truth: &[u8], width: usize, grid: (usize, usize), cell: (usi
     let mut cells = vec![false; grid.0 * grid.1];
     for [x0, y0, x1, y1] in boxes.into_values() {
         // The half-open box ends one pixel further.
-        let (x, y) = ((x0 + x1 + 1) / 2, (y0 + y1 + 1) / 2);
+        let (x, y) = ((x0 + x1).div_ceil(2), (y0 + y1).div_ceil(2));
         let index = y / cell.0 * grid.1 + x / cell.1;
         if let Some(cell) = cells.get_mut(index) {
             *cell = true;

@@ -11,7 +11,7 @@ use crate::random;
 pub const GRID_PERIOD: usize = 7;
 
 /// What is asked for beside a recipe's name. By default nothing: the recipe as it is.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SceneOptions {
     /// Height and width of the canvas (`digits` only).
     pub size: Option<usize>,
@@ -40,12 +40,6 @@ pub struct Disturbance {
 impl Default for Disturbance {
     fn default() -> Self {
         Self { noise: 0.0, grid_lines: 0.0, grid_period: GRID_PERIOD }
-    }
-}
-
-impl Default for SceneOptions {
-    fn default() -> Self {
-        Self { size: None, objects: None, disturbance: Disturbance::default() }
     }
 }
 

@@ -103,7 +103,16 @@ fn a_checkpoint_reads_scenes_larger_than_those_it_was_trained_on() {
 #[test]
 fn a_scene_is_changed_entity_by_entity() {
     let (_shared, place, run) = beside();
-    let edits = "--set-latent 1:0=2 --move 2:1,-1 --copy 1:-1,0 --remove 3";
+    // Towards the middle, wherever the entities of the barely trained model are.
+    place.mevae(&format!("decompose {run} --scenes digits --count 4 --out parts")).ok();
+    let records = place.json("parts/entities.json");
+    let inwards = |entity: u64| {
+        let own = |r: &&Value| r["input"] == "scene-003" && r["entity"] == entity;
+        let cell = &records.as_array().unwrap().iter().find(own).unwrap()["cell"];
+        let by = |i: usize| if cell[i].as_u64().unwrap() < 8 { 1 } else { -1 };
+        format!("{entity}:{},{}", by(0), by(1))
+    };
+    let edits = format!("--set-latent 1:0=2 --move {} --copy {} --remove 3", inwards(2), inwards(1));
     let told = place.mevae(&format!("edit {run} --scene 3 {edits} --out edited.png")).ok();
     assert!(told.out.contains("edited.png shows"), "{}", told.out);
     place.mevae(&format!("edit {run} --scene 3 --remove 3 --out removed.png")).ok();
@@ -126,4 +135,93 @@ fn a_scene_is_changed_entity_by_entity() {
     place.train("--preset vae --out vae").ok();
     place.mevae("edit vae --set-latent 1:0=3 --out digit.png").ok();
     place.refuses("edit vae --move 1:0,0 --out x.png", 2, &["its place is in z"]);
+}
+
+/// Files as the public generators write them, made here with NumPy, converted, and evaluated.
+#[test]
+fn scenes_of_public_generators_are_converted() {
+    let (_shared, place, run) = beside();
+    let python = |script: &str| {
+        let mut command = std::process::Command::new("python3");
+        command.current_dir(place.path("")).arg("-c").arg(script).env("PYTHONDONTWRITEBYTECODE", "1");
+        command.env("PYTHONPATH", concat!(env!("CARGO_MANIFEST_DIR"), "/examples"));
+        command.output()
+    };
+    if !python("import numpy").is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: no python3 with NumPy");
+        return;
+    }
+    let converted = python(CONVERSIONS).unwrap();
+    assert!(converted.status.success(), "{}", String::from_utf8_lossy(&converted.stderr));
+    for (file, counts, masks) in [("pyro.npz", true, false), ("test.npz", true, false), ("layers.npz", true, true)] {
+        let told = place.mevae(&format!("evaluate {run} --scenes {file} --json {file}.json")).ok();
+        let scores = place.json(format!("{file}.json"));
+        assert_eq!(scores["scenes"], 3, "{file}");
+        assert_eq!((scores["count_accuracy"].is_f64(), scores["ari_all"].is_f64()), (counts, masks), "{}", told.out);
+        let confusion: Vec<Vec<u64>> = serde_json::from_value(scores["count_confusion"].clone()).unwrap();
+        let by_count: Vec<u64> = confusion.iter().map(|row| row.iter().sum()).collect();
+        assert_eq!(by_count, [1, 1, 1], "{file}: scenes of 0, 1 and 2 objects");
+    }
+}
+
+const CONVERSIONS: &str = r#"
+import sys
+import numpy as np, to_npz
+
+x = np.zeros((3, 50, 50), dtype=np.uint8)
+x[1, 5:20, 5:20] = 200
+y = np.empty(3, dtype=object)
+y[:] = [[], [7], [1, 2]]
+np.savez_compressed("multi_mnist_uint8.npz", x=x, y=y)
+np.savez_compressed("multi_mnist_2_50_42.npz", x_train=x[:1], y_train=y[:1], x_test=x, y_test=y)
+
+def convert(*args):
+    sys.argv = ["to_npz.py", *args]
+    to_npz.main()
+
+convert("pyro", "multi_mnist_uint8.npz", "pyro.npz")
+convert("observations", "multi_mnist_2_50_42.npz", "test.npz")
+with np.load("test.npz") as test:
+    assert (test["images"] == x).all() and test["counts"].tolist() == [0, 1, 2]
+    assert test["labels"].tolist() == [[255, 255], [7, 255], [1, 2]]
+
+# Two layers and the ground; the object of the second scene is in the second layer, the first layer is empty.
+layers = np.zeros((3, 3, 64, 64, 2), dtype=np.uint8)
+layers[:, 2, ..., 1] = 255
+layers[1, 1, 10:20, 10:20] = 255
+layers[2, 0, 5:15, 5:15] = 255
+layers[2, 1, 10:20, 10:20] = 255
+segment = np.full((3, 64, 64), 2, dtype=np.uint8)
+segment[1, 10:20, 10:20] = 1
+segment[2, 10:20, 10:20] = 1
+segment[2, 5:15, 5:15] = 0
+group = {"image": np.where(segment < 2, 255, 0).astype(np.uint8)[..., None], "segment": segment, "layers": layers}
+scenes = to_npz.layered(group)
+assert scenes["images"].shape == (3, 64, 64) and scenes["counts"].tolist() == [0, 1, 2]
+expected = np.where(segment == 2, 255, segment)
+expected[1, 10:20, 10:20] = 0
+assert (scenes["masks"] == expected).all()
+np.savez_compressed("layers.npz", **scenes)
+"#;
+
+#[test]
+fn classes_and_places_are_read_off_the_latents_by_linear_probes() {
+    let (_shared, place, run) = beside();
+    place.train("--preset vae --scenes digits --out whole").ok();
+    let table = place.mevae(&format!("probe {run} whole --count 60 --json probes.json")).ok().out;
+    assert!(table.contains("class accuracy") && table.contains("whole"), "{table}");
+    let rows = place.json("probes.json");
+    let whole: Vec<&Value> = rows.as_array().unwrap().iter().filter(|row| row["model"] == "whole").collect();
+    assert_eq!(whole.len(), 2, "one z, in all scenes and in those of one object: {rows}");
+    for row in whole {
+        assert_eq!(
+            (&row["code"], row["dimensions"].as_u64(), row["covered"].as_f64()),
+            (&"z".into(), Some(2), Some(1.0))
+        );
+        assert!((0.0..=1.0).contains(&row["class_accuracy"].as_f64().unwrap()));
+    }
+    let again = place.mevae(&format!("probe {run} whole --count 60 --threads 1 --json -")).ok().out;
+    assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), rows);
+    place.refuses(&format!("probe {run} --scenes {}", super::data("images-only.npz")), 1, &["images-only.npz"]);
+    place.refuses("probe", 2, &["RUNS"]);
 }

@@ -62,7 +62,8 @@ impl Worst {
                 rows.push(row);
             }
         }
-        let title = format!("The scenes with the most errors · {}", pictures::describe(run));
+        let title =
+            format!("The scenes with the most errors · {}", pictures::describe_keeping(run, selection.entities));
         Ok(save_png(&pictures::sheet_of(&title, run, &rows)?, out)?)
     }
 }

@@ -222,6 +222,27 @@ mod tests {
     }
 
     #[test]
+    fn what_every_run_has_may_be_written_as_a_configuration_is() {
+        let nested = r#"
+            [set.training]
+            steps = 7
+            learning_rate = { from = 1e-3, to = 1e-4 }
+            [set.model.encoder]
+            layers = [{ channels = 8, kernel = 4, stride = 4 }, { channels = 8, kernel = 3, stride = 1 }]
+            [[grid]]
+            seed = [3]
+        "#;
+        let settings = [
+            "training.steps=7",
+            "training.learning_rate={ from = 1e-3, to = 1e-4 }",
+            "model.encoder.layers=[{ channels = 8, kernel = 4, stride = 4 }, { channels = 8, kernel = 3, stride = 1 }]",
+            "training.seed=3",
+        ];
+        let expected = Config::resolve(Preset::MultiEntity, None, &settings.map(String::from)).unwrap();
+        assert_eq!(cells("grid.toml", nested).unwrap()[0].config, expected);
+    }
+
+    #[test]
     fn the_same_configuration_by_another_name_is_the_same_run() {
         let text = "[[grid]]\n\"model.latent.beta\" = [1.0, 2.0]\n[[grid]]\nentities = [4, 5]";
         let cells = cells("grid.toml", text).unwrap();
