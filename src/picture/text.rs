@@ -147,16 +147,20 @@ fn draw_rows(canvas: &mut RgbImage, (x, y): (u32, u32), rows: impl IntoIterator<
     }
 }
 
-/// Draws the stem of a letter, what is inked first in the row above its lowest, on below the line.
+/// Draws the stem of a letter on below the line: what is inked first in the row of its lower half where that is thinnest.
 fn draw_stem(canvas: &mut RgbImage, (x, y): (u32, u32), letter: &RasterizedChar, ink: Rgb<u8>) {
     let rows: Vec<_> = letter.rows().collect();
+    let inked = |coverage: &&u8| **coverage > 0;
     let Some(foot) = rows.iter().rposition(|row| row.iter().any(|coverage| *coverage > 0)) else { return };
-    let row = rows[foot.saturating_sub(1)];
-    let blank = row.iter().take_while(|coverage| **coverage == 0).count();
-    let stem = row[blank..].iter().take_while(|coverage| **coverage > 0).count();
-    let below = foot as u32 + 1;
+    let stem_of = |row: &&'static [u8]| {
+        let blank = row.iter().take_while(|coverage| !inked(coverage)).count();
+        let stem = row[blank..].iter().take_while(inked).count();
+        (stem > 0).then(|| &row[..blank + stem])
+    };
+    let Some(stem) = rows[foot / 2..foot].iter().filter_map(stem_of).min_by_key(|stem| stem.len()) else { return };
+    let below = u32::try_from(foot + 1).unwrap_or(u32::MAX);
     // A sixth of the line's height, which is how far p and q reach below it.
-    draw_rows(canvas, (x, y.saturating_add(below)), vec![&row[..blank + stem]; rows.len() / 6], ink);
+    draw_rows(canvas, (x, y.saturating_add(below)), vec![stem; rows.len() / 6], ink);
 }
 
 #[cfg(test)]
