@@ -285,6 +285,39 @@ fn cells_that_are_no_whole_number_of_pixels_are_refused() {
     assert_eq!(strides(&format!("{{channels=1,kernel=1,stride=4}},{up}")), Ok(()));
 }
 
+/// A number is one key, the table of a schedule several: layers may replace either by the other.
+#[test]
+fn a_number_in_a_file_and_the_schedule_over_it_replace_one_another() {
+    let resolve = |file: &str, settings: &[&str]| {
+        let settings: Vec<_> = settings.iter().map(|setting| setting.to_string()).collect();
+        Config::resolve(Preset::Vae, Some(("run.toml", file)), &settings).map_err(|e| e.to_string())
+    };
+    let rate = |file: &str, settings: &[&str]| resolve(file, settings).map(|config| config.training.learning_rate);
+    let ramp = Schedule::Ramp(Ramp { from: 2e-3, to: 1e-4, start: 0.0, end: 1.0, shape: Shape::Cosine, warmup: 0.0 });
+    let (number, table) = ("learning_rate = 1e-3", r#"learning_rate = { from = 2e-3, to = 1e-4, shape = "cosine" }"#);
+    let in_file = |line: &str| format!("[training]\n{line}\n");
+    let as_setting = |line: &str| format!("training.{line}");
+    assert_eq!(rate(&in_file(number), &[&as_setting(table)]), Ok(ramp));
+    assert_eq!(rate(&in_file(table), &[&as_setting(number)]), Ok(1e-3.into()));
+    assert_eq!(rate("", &[&as_setting(number), &as_setting(table)]), Ok(ramp));
+    // Of a part of a table there must be the rest.
+    assert_eq!(rate(&in_file(table), &["training.learning_rate.to=1e-5"]), Ok(ramp_to(ramp, 1e-5)));
+    let half = rate(&in_file(number), &["training.learning_rate.to=1e-5"]).unwrap_err();
+    assert!(half.contains("training.learning_rate.to=1e-5"), "{half}");
+    // Neither form may hide a key that says nothing.
+    for (file, setting) in [(number, r#"learning_rate={from=1,to=2,shpae="cosine"}"#), (table, "learning_rat=1")] {
+        let refusal = rate(&in_file(file), &[&as_setting(setting)]).unwrap_err();
+        assert!(refusal.contains("learning_rat"), "{refusal}");
+    }
+}
+
+fn ramp_to(schedule: Schedule, to: f64) -> Schedule {
+    match schedule {
+        Schedule::Ramp(ramp) => Schedule::Ramp(Ramp { to, ..ramp }),
+        Schedule::Constant(_) => schedule,
+    }
+}
+
 #[test]
 fn a_configuration_says_how_many_parameters_its_model_has() {
     let image = Extent::new(29, 27, 3);

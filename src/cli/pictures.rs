@@ -40,7 +40,7 @@ pub fn draw_all(
     save_png(&sheet, &session.folder.file("reconstructions.png"))?;
     drawn.push(("reconstructions.png", "inputs above what the model makes of them"));
     let (training, validation) = curves_of(&session.folder, &run.model, &run.config)?;
-    let svg = curves(&describe(run), &training, &validation);
+    let svg = curves(&describe(run), &training, &validation, Density::Single);
     write_bytes_atomic(&session.folder.file("curves.svg"), svg.as_bytes())?;
     drawn.push(("curves.svg", "the loss's parts and the count accuracy over the steps"));
     drawn.push(("evaluation.json", "the table above, for programs"));
@@ -56,7 +56,7 @@ pub fn describe(run: &LoadedRun) -> String {
 pub fn describe_keeping(run: &LoadedRun, entities: usize) -> String {
     let model = &run.config.model;
     let (rows, columns) = run.model.grid();
-    let scale = "on the ELBO's scale (both terms summed, in nats)";
+    let scale = "on the ELBO's scale, both terms summed";
     let (name, beta) = match &model.latent {
         Latent::Point { .. } => ("autoencoder", "no KL".to_string()),
         Latent::Gaussian { beta, .. } => {
