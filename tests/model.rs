@@ -3,8 +3,8 @@
 use crate::gradients;
 use candle_core::{D, DType, Device, IndexOp, Result, Tensor, Var};
 use multi_entity_vae::config::{
-    CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, ModelConfig,
-    Placement, Posteriors, Preset, Rank, SelectorConfig,
+    CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood,
+    ModelConfig, Placement, Posteriors, Preset, Rank, SelectorConfig,
 };
 use multi_entity_vae::evaluate::presence;
 use multi_entity_vae::layers::{Activation, Extent};
@@ -920,4 +920,54 @@ fn the_loss_is_the_sum_of_its_terms() -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn the_same_weights_see_the_same_in_a_larger_image() -> Result<()> {
+    let config = Preset::MultiEntity.config().model;
+    assert!(config.fits_any_size());
+    let variables = Variables::new(3);
+    let at = |side| Model::new(&config, Extent::new(side, side, 1), variables.builder(DType::F32, &CPU));
+    let (small, large) = (at(64)?, at(96)?);
+    assert_eq!((small.grid(), large.grid()), ((16, 16), (24, 24)));
+    assert_eq!(variables.count(), config.parameters(Extent::new(64, 64, 1)));
+
+    // The upper left corner of the large image is the small one.
+    let mut pixels = vec![0f32; 96 * 96];
+    random::normals(&mut random::stream(0, "pixels", 0), &mut pixels);
+    let image = Tensor::from_vec(pixels, (1, 96, 96, 1), &CPU)?.abs()?;
+    let corner = image.narrow(1, 0, 64)?.narrow(2, 0, 64)?.contiguous()?;
+    let selection = Selection { rank_by: Rank::Kl, entities: 2, radius: 2, seed: 0 };
+    let (seen, of_corner) = (large.forward(&image, &selection, None)?, small.forward(&corner, &selection, None)?);
+    let (seen, of_corner) = (seen.candidates.kl_map()?, of_corner.candidates.kl_map()?);
+    // A cell sees 40 pixels, so that the eleventh is the last that sees no other border.
+    for (y, x) in (0..11).flat_map(|y| (0..11).map(move |x| (y, x))) {
+        let (a, b) = (seen[0][y * 24 + x], of_corner[0][y * 16 + x]);
+        assert!((a - b).abs() < 1e-4 * b.abs().max(1.0), "({y}, {x}): {a} {b}");
+    }
+    // The same latent in the same cell draws the same patch, whatever the image's size.
+    let z = Tensor::ones((1, 1, 16), DType::F32, &CPU)?;
+    let drawn = |model: &Model, cell| model.decode(&z, &vec![vec![cell]])?.drawn()?.get(0)?.get(0);
+    let (of_large, of_small) = (drawn(&large, 7 * 24 + 6)?, drawn(&small, 7 * 16 + 6)?);
+    let part = of_large.narrow(0, 0, 64)?.narrow(1, 0, 64)?;
+    assert_eq!(part.flatten_all()?.to_vec1::<f32>()?, of_small.flatten_all()?.to_vec1::<f32>()?);
+    Ok(())
+}
+
+#[test]
+fn what_is_said_of_the_image_as_a_whole_fits_one_size() {
+    let fits = |preset: Preset, settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
+        Config::resolve(preset, None, &settings).expect("keys that exist").model.fits_any_size()
+    };
+    assert!(!fits(Preset::Vae, &[]));
+    for other in [
+        "model.encoder.posteriors=whole",
+        "model.encoder.coordinates=true",
+        "model.decoder.coordinates=true",
+        "model.decoder.placement.kind=canvas",
+    ] {
+        assert!(!fits(Preset::MultiEntity, &[other]), "{other}");
+    }
+    assert!(fits(Preset::MultiEntity, &["model.compositor.kind=render"]));
 }

@@ -154,9 +154,13 @@ fn key(name: &str) -> &str {
     }
 }
 
-/// The last part of a key where no other axis ends so.
+/// The last part of a key (of a `kind`, what it is a kind of) where no other axis ends so.
 fn short(name: &str, axes: &[Axis]) -> String {
-    let last = |name: &str| name.rsplit('.').next().unwrap_or_default().to_string();
+    let last = |name: &str| {
+        let mut parts = name.rsplit('.');
+        let last = parts.next().filter(|last| *last != "kind").or_else(|| parts.next());
+        last.unwrap_or(name).to_string()
+    };
     let own = last(name);
     match axes.iter().filter(|axis| last(&axis.name) == own).count() {
         1 => own,
@@ -210,11 +214,15 @@ mod tests {
             preset = "vae"
             [[grid]]
             scenes = ["single"]
+            "model.compositor.kind" = ["union"]
             [grid.net]
             "wide one" = { "model.encoder.hidden" = [512], "model.decoder.trunk.hidden" = [512] }
             deterministic = { preset = "autoencoder" }
         "#;
-        assert_eq!(names(text), ["net=deterministic,scenes=single", "net=wide-one,scenes=single"]);
+        assert_eq!(
+            names(text),
+            ["compositor=union,net=deterministic,scenes=single", "compositor=union,net=wide-one,scenes=single"]
+        );
         let cells = cells("grid.toml", text).unwrap();
         let wide = ["model.encoder.hidden=[512]", "model.decoder.trunk.hidden=[512]"].map(String::from);
         assert_eq!(cells[1].config, Config::resolve(Preset::Vae, None, &wide).unwrap());
