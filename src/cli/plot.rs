@@ -210,7 +210,12 @@ fn draw(
         Kind::Curves => {
             let (training, validation) = session::curves_of(&RunFolder::open(folder)?, &run.model, &run.config)?;
             let title = format!("Training · {}", pictures::describe(run));
-            return Ok(Picture::Svg(multi_entity_vae::picture::curves::curves(&title, &training, &validation, density)));
+            return Ok(Picture::Svg(multi_entity_vae::picture::curves::curves(
+                &title,
+                &training,
+                &validation,
+                density,
+            )));
         }
         Kind::Samples => {
             let (sheet, _) = generate::draw(run, count(40), seed, device, density)?;

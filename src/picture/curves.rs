@@ -169,7 +169,8 @@ mod tests {
         let (short, long) = (drawn("word", &[], &[]), drawn(&title, &[], &[]));
         assert_eq!(long.matches("class=\"title\"").count(), 4);
         assert_eq!(long.split("class=\"title\"").skip(1).map(|line| line.matches("word").count()).sum::<usize>(), 60);
-        let height = |svg: &str| svg.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
+        let height =
+            |svg: &str| svg.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
         assert_eq!(height(&long), height(&short) + 3.0 * TITLE_LINE);
     }
 

@@ -136,7 +136,12 @@ fn glyph(letter: char, style: Style) -> RasterizedChar {
         .expect("the embedded font has a question mark")
 }
 
-fn draw_rows(canvas: &mut RgbImage, (x, y): (u32, u32), rows: impl IntoIterator<Item = impl AsRef<[u8]>>, ink: Rgb<u8>) {
+fn draw_rows(
+    canvas: &mut RgbImage,
+    (x, y): (u32, u32),
+    rows: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ink: Rgb<u8>,
+) {
     for (down, row) in (0..).zip(rows) {
         for (right, &coverage) in (0..).zip(row.as_ref()) {
             let at = (x.saturating_add(right), y.saturating_add(down));
