@@ -95,6 +95,12 @@ fn pictures_are_twice_as_large_at_twice_the_density() {
         let (once, twice) = (size(place.path("once.png")), size(place.path("twice.png")));
         assert_eq!((2 * once.0, 2 * once.1), twice, "{kind}");
     }
+    let width = |flags: &str| {
+        place.mevae(&format!("plot {run} curves --out curves.svg {flags}")).ok();
+        let svg = place.text("curves.svg");
+        svg.split(" width=\"").nth(1).and_then(|rest| rest.split('"').next()?.parse::<f64>().ok()).unwrap()
+    };
+    assert_eq!(width("--scale 2"), 2.0 * width(""));
     place.mevae(&format!("plot {run} kl --count 4 --out kl.svg --scale 2")).ok();
     assert!(place.text("kl.svg").contains("KL (nats per image)"));
 }
