@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// What each module may name of the others. A name with `::` allows that item alone.
-const MAY_USE: [(&str, &[&str]); 12] = [
+const MAY_USE: [(&str, &[&str]); 13] = [
     ("random", &[]),
     ("files", &[]),
     ("layers", &[]),
+    ("device", &["layers"]),
     ("scene", &["random"]),
     ("picture", &["files"]),
     ("config", &["layers", "train::Schedule", "scene::Recipe"]),
@@ -15,7 +16,7 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("train", &["config", "layers", "model", "random", "files"]),
     ("evaluate", &["config::Binarisation", "model", "random"]),
     ("generate", &["config", "evaluate", "model", "random"]),
-    ("run", &["config", "evaluate", "files", "layers", "model", "random", "scene", "train"]),
+    ("run", &["config", "device", "evaluate", "files", "layers", "model", "random", "scene", "train"]),
     // The program: a crate of its own that sees the library from outside.
     ("cli", &[]),
 ];

@@ -1,7 +1,8 @@
 //! `mevae decompose`: pictures or scenes in, entities out.
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::{pictures, usage};
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::{Decomposition, Example};
 use multi_entity_vae::picture::input::read_fitted;
 use multi_entity_vae::picture::save_png;
@@ -37,7 +38,7 @@ pub struct Args {
     out: PathBuf,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
 }
 
 /// A line of entities.json.
@@ -62,7 +63,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.images.is_empty() && args.scenes.is_none() {
         return Err(usage("give at least one picture, or --scenes with a recipe or .npz file"));
     }
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, false)?;
     let run = common::load_run(&args.run, &device)?;
     let selection = common::selection(&run, args.entities, args.seed)?;
     let inputs = inputs(&args, &run)?;

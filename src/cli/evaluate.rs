@@ -1,7 +1,8 @@
 //! `mevae evaluate`
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::usage;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::config::{Latent, MOST_SCENES};
 use multi_entity_vae::evaluate::{Evaluation, EvaluationError, LikelihoodBound, Report};
 use multi_entity_vae::model::{Model, Selection};
@@ -39,12 +40,12 @@ pub struct Args {
     json: Option<PathBuf>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     common::use_threads(args.threads)?;
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, false)?;
     let run = common::load_run(&args.run, &device)?;
     let selection = common::selection(&run, args.entities, args.seed)?;
     let scenes = common::scenes_for(&run, args.scenes.as_deref(), args.split, args.seed)?;

@@ -6,7 +6,7 @@ mod page;
 mod plan;
 mod story;
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::plan::Plan as Training;
 use super::progress::Talk;
 use super::session::{Limits, Place};
@@ -14,6 +14,7 @@ use super::train::Resumed;
 use super::{Stopped, interrupt, usage};
 use candle_core::Device;
 use measure::Measured;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::config::Config;
 use multi_entity_vae::files::{FileError, read_text, write_bytes_atomic};
 use multi_entity_vae::run::{Checkpoint, RunFolder};
@@ -40,7 +41,7 @@ pub struct Args {
     threads: Option<usize>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
     /// Print nothing but errors
     #[arg(long)]
     quiet: bool,
@@ -63,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let plan = Plan::new(&options).map_err(usage)?;
     let talk = if args.quiet { Talk::Nothing } else { Talk::Bar };
     let sitting = Sitting {
-        device: args.device.open()?,
+        device: common::open_device(args.device, args.quiet)?,
         limits: Limits { seconds: None, talk, told_elsewhere: true },
         command: command(&args.out, &options),
     };
