@@ -1436,10 +1436,15 @@ fn a_device_that_is_not_there_is_a_failure_with_a_way_out() {
 #[test]
 fn the_device_is_told_and_recorded_and_may_change_between_sittings() {
     let place = Place::new();
-    let train = "train --preset vae --steps 3 --batch 4 --set training.validation_scenes=8 --set training.evaluation_scenes=8";
+    let train =
+        "train --preset vae --steps 3 --batch 4 --set training.validation_scenes=8 --set training.evaluation_scenes=8";
     place.mevae(&format!("{train} --seconds 0 --device cpu --out run")).ok().says(&[" CPU threads ("]);
     let info = place.mevae("info").ok();
-    assert!(info.out.contains("device, auto") && info.out.contains(" (") && !info.err.contains("panicked"), "{}", info.out);
+    assert!(
+        info.out.contains("device, auto") && info.out.contains(" (") && !info.err.contains("panicked"),
+        "{}",
+        info.out
+    );
     // Where this build or machine has no CUDA, `auto` is the CPU, to the last bit.
     if info.out.contains("device, auto   cpu") {
         let auto = place.mevae(&format!("{train} --seconds 0 --out auto")).ok();

@@ -16,7 +16,9 @@ use std::path::Path;
 /// `--device`: the device. A build that has a choice says what was chosen.
 pub fn open_device(choice: Choice, quiet: bool) -> anyhow::Result<Device> {
     let opened = match (choice.open(), choice) {
-        (Err(error), Choice::Cuda(number)) => anyhow::bail!("no CUDA device {number}: {error}; --device cpu works everywhere"),
+        (Err(error), Choice::Cuda(number)) => {
+            anyhow::bail!("no CUDA device {number}: {error}; --device cpu works everywhere")
+        }
         (opened, _) => opened?,
     };
     if !quiet && cfg!(feature = "cuda") {

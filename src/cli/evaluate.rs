@@ -2,8 +2,8 @@
 
 use super::common;
 use super::usage;
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::config::{Latent, MOST_SCENES};
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::{Evaluation, EvaluationError, LikelihoodBound, Report};
 use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{DataError, ScenesOf};

@@ -6,8 +6,8 @@ use super::plan::Plan;
 use super::progress::Talk;
 use super::session::{Limits, Place};
 use anyhow::Context;
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::config::Config;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::run::{Checkpoint, Maker, RunFolder, Verdict, compare};
 use std::path::PathBuf;
 

@@ -1,11 +1,12 @@
 //! Opening a CUDA device. NVIDIA's libraries are asked one after the other, so that the first that is missing is the one that is named.
 
 use super::DeviceError;
+use crate::layers::prepare_gpu;
 use candle_core::Device;
 use candle_core::cuda_backend::cudarc::driver::{CudaContext, result};
 use candle_core::cuda_backend::{CudaDevice, cudarc::driver::DriverError};
 use std::cell::Cell;
-use std::panic::{UnwindSafe, catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, UnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 /// The device of this number.
@@ -25,7 +26,12 @@ pub fn open(number: usize) -> Result<Device, DeviceError> {
     }
     // A stream of our own, the same for all threads: candle's usual one is another in each thread, with nothing to order them.
     let opened = guarded(move || Device::new_cuda_with_stream(number));
-    opened.map_err(DeviceError::Library)?.map_err(|e| DeviceError::Library(e.to_string()))
+    let device = opened.map_err(DeviceError::Library)?.map_err(|e| DeviceError::Library(e.to_string()))?;
+    if let Device::Cuda(device) = &device {
+        let ready = guarded(AssertUnwindSafe(|| prepare_gpu(device))).map_err(DeviceError::Library)?;
+        ready.map_err(|e| DeviceError::Library(e.to_string()))?;
+    }
+    Ok(device)
 }
 
 /// "NVIDIA H100 80GB HBM3"

@@ -51,7 +51,9 @@ pub enum DeviceError {
     #[error("this build has no CUDA; build with `--features cuda` (README, section GPU)")]
     NotBuilt,
     /// There is no library of the driver.
-    #[error("no NVIDIA driver is installed here, or its library (libcuda.so.1) is not found; `nvidia-smi` says what there is")]
+    #[error(
+        "no NVIDIA driver is installed here, or its library (libcuda.so.1) is not found; `nvidia-smi` says what there is"
+    )]
     NoDriver,
     /// The driver is there and says no.
     #[error("the NVIDIA driver refuses: {0}; `nvidia-smi` says more")]
@@ -64,7 +66,9 @@ pub enum DeviceError {
     })]
     TooFew(usize),
     /// A library beside the driver is missing or does not fit.
-    #[error("{0}; LD_LIBRARY_PATH must name the folder that holds libcublas, libcurand and libnvrtc (README, section GPU)")]
+    #[error(
+        "{0}; LD_LIBRARY_PATH must name the folder that holds libcublas, libcurand and libnvrtc (README, section GPU)"
+    )]
     Library(String),
 }
 
@@ -146,7 +150,19 @@ mod tests {
         for choice in [Choice::Auto, Choice::Cpu, Choice::Cuda(0), Choice::Cuda(12)] {
             assert_eq!(choice.to_string().parse(), Ok(choice));
         }
-        for text in ["", "gpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "cuda:+1", "cuda: 1", "cpu:0", "CPU", "cuda:99999999999999999999"] {
+        for text in [
+            "",
+            "gpu",
+            "cuda",
+            "cuda:",
+            "cuda:x",
+            "cuda:-1",
+            "cuda:+1",
+            "cuda: 1",
+            "cpu:0",
+            "CPU",
+            "cuda:99999999999999999999",
+        ] {
             assert_eq!(text.parse::<Choice>(), Err(DeviceError::Unknown(text.into())));
         }
     }
@@ -171,7 +187,9 @@ mod tests {
         let says = error.to_string();
         match &error {
             DeviceError::NotBuilt => assert!(!cfg!(feature = "cuda") && says.contains("--features cuda")),
-            DeviceError::NoDriver | DeviceError::Driver(_) => assert!(cfg!(feature = "cuda") && says.contains("nvidia-smi")),
+            DeviceError::NoDriver | DeviceError::Driver(_) => {
+                assert!(cfg!(feature = "cuda") && says.contains("nvidia-smi"))
+            }
             DeviceError::TooFew(devices) => assert!(cfg!(feature = "cuda") && *devices < 999),
             DeviceError::Library(_) => assert!(cfg!(feature = "cuda") && says.contains("LD_LIBRARY_PATH")),
             DeviceError::Unknown(_) => panic!("{says}"),
