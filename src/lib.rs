@@ -180,7 +180,8 @@
 //! 5. [`evaluate`]: presence, count, segmentation, bounds, [disentanglement](evaluate::disentanglement) and the report; [`generate`]:
 //!    what new scenes are sampled from, and chosen latents.
 //! 6. [`layers`]: the kernels that training spends its time in.
-//! 7. [`run`]: run folders and checkpoints; [`picture`]: sheets and curves; [`files`] and [`random`]: whole files, named streams.
+//! 7. [`run`]: run folders and checkpoints; [`picture`]: sheets and curves; [`files`] and [`random`]: whole files, named streams;
+//!    [`device`]: the CPU or a GPU.
 //!
 //! Randomness, device and number type are arguments everywhere; nothing is ambient. The same seed gives the same weights, bit for
 //! bit, on one machine with any number of threads.
@@ -198,6 +199,7 @@
 //! - G. Tucker, D. Lawson, S. Gu, C. J. Maddison, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives", ICLR 2019.
 
 pub mod config;
+pub mod device;
 pub mod evaluate;
 pub mod files;
 pub mod generate;

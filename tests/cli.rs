@@ -1432,12 +1432,47 @@ fn a_batch_that_no_memory_holds_is_refused_before_it_is_tried() {
 fn a_device_that_is_not_there_is_a_failure_with_a_way_out() {
     let (_shared, place, run) = beside();
     for line in [
-        "train --preset vae --steps 1 --device cuda:99 --out new".to_string(),
-        format!("evaluate {run} --device cuda:99"),
-        format!("generate {run} --device cuda:99 --out new.png"),
-        format!("decompose {run} --scenes digits --device cuda:99 --out parts"),
+        "train --preset vae --steps 1 --out new".to_string(),
+        format!("train --resume {run}"),
+        format!("evaluate {run}"),
+        format!("generate {run} --out new.png"),
+        format!("decompose {run} --scenes digits --out parts"),
+        format!("disentanglement {run}"),
+        format!("plot {run} manifold"),
+        format!("reproduce {run} --quiet"),
+        "study --out study --quiet".to_string(),
     ] {
-        place.refuses(&line, 1, &["no CUDA device 99", "--device cpu"]);
+        let why = if cfg!(feature = "cuda") { "nvidia-smi" } else { "build with `--features cuda`" };
+        place.refuses(&format!("{line} --device cuda:99"), 1, &["no CUDA device 99: ", why, "--device cpu"]);
+    }
+}
+
+#[test]
+fn the_device_is_told_and_recorded_and_may_change_between_sittings() {
+    let place = Place::new();
+    let train =
+        "train --preset vae --steps 3 --batch 4 --set training.validation_scenes=8 --set training.evaluation_scenes=8";
+    place.mevae(&format!("{train} --seconds 0 --device cpu --out run")).ok().says(&[" CPU threads ("]);
+    let info = place.mevae("info").ok();
+    assert!(
+        info.out.contains("device, auto") && info.out.contains(" (") && !info.err.contains("panicked"),
+        "{}",
+        info.out
+    );
+    // Where this build or machine has no CUDA, `auto` is the CPU, to the last bit.
+    if info.out.contains("device, auto   cpu") {
+        let auto = place.mevae(&format!("{train} --seconds 0 --out auto")).ok();
+        assert_eq!(auto.err.contains("device: cpu"), cfg!(feature = "cuda"), "{}", auto.err);
+        assert!(!auto.err.contains("panicked"), "{}", auto.err);
+        let weights = |run| place.read(format!("{run}/checkpoints/last.safetensors"));
+        assert_same_tensors(&weights("run"), &weights("auto"), "cpu and auto");
+    }
+    // Portable instructions stand for another device: they are another maker of the same run.
+    let resume = ["train", "--resume", "run", "--device", "cpu"];
+    let said = Outcome::of(place.command(resume).env("MEVAE_SIMD", "portable")).ok().err;
+    if !place.mevae("info run").ok().out.matches("computed by").count().eq(&1) {
+        assert!(said.contains("earlier sittings were computed by") && said.contains("this one by"), "{said}");
+        place.mevae("info run").ok().says(&["portable"]);
     }
 }
 

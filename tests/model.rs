@@ -43,11 +43,11 @@ fn softplus(l: f64) -> f64 {
 // ---------------------------------------------------------------------------------------------- all variants
 
 /// One model, what it is run on and how many entities it keeps.
-struct Variant {
-    config: ModelConfig,
+pub struct Variant {
+    pub config: ModelConfig,
     image: Extent,
     batch: usize,
-    seed: u64,
+    pub seed: u64,
 }
 
 fn encoders(activation: Activation) -> Vec<EncoderConfig> {
@@ -81,7 +81,7 @@ fn trunks(activation: Activation) -> Vec<DecoderTrunk> {
 }
 
 /// Every encoder with every placement, trunk, compositor and likelihood; each with a draw of everything else.
-fn variants() -> Vec<Variant> {
+pub fn variants() -> Vec<Variant> {
     let mut variants = Vec::new();
     for encoder in 0..encoders(Activation::Tanh).len() {
         for placement in [Placement::Canvas, Placement::Glimpse { patch: 5 }] {
@@ -137,16 +137,16 @@ fn variants() -> Vec<Variant> {
     variants
 }
 
-struct Built {
+pub struct Built {
     model: Model,
-    variables: Variables,
+    pub variables: Variables,
     images: Tensor,
     noise: Tensor,
     selection: Selection,
 }
 
 impl Variant {
-    fn build(&self) -> Result<Built> {
+    pub fn build(&self) -> Result<Built> {
         let variables = Variables::new(self.seed);
         let model = Model::new(&self.config, self.image, variables.builder(DType::F64, &CPU))?;
         for (name, var) in variables.all() {
@@ -183,11 +183,23 @@ impl Variant {
 }
 
 impl Built {
-    fn forward(&self) -> Result<Inference> {
+    /// The same model, with the same weights, in another number type or on another device.
+    #[cfg(feature = "cuda")]
+    pub fn on(&self, variant: &Variant, dtype: DType, device: &Device) -> Result<Self> {
+        let moved = |x: &Tensor| x.to_dtype(dtype)?.to_device(device);
+        let variables = Variables::new(variant.seed);
+        let model = Model::new(&variant.config, variant.image, variables.builder(dtype, device))?;
+        variables
+            .load(&self.variables.all().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect())?;
+        let (images, noise) = (moved(&self.images)?, moved(&self.noise)?);
+        Ok(Self { model, variables, images, noise, selection: self.selection })
+    }
+
+    pub fn forward(&self) -> Result<Inference> {
         self.model.forward(&self.images, &self.selection, Some(&self.noise))
     }
 
-    fn loss(&self, inference: &Inference) -> Result<Tensor> {
+    pub fn loss(&self, inference: &Inference) -> Result<Tensor> {
         Ok(Weights { beta: 1.5, idle_beta: 0.2, location_charge: 0.7 }.loss(inference, &self.images)?.total)
     }
 }

@@ -4,6 +4,8 @@ mod architecture;
 mod cli;
 mod clustering;
 mod configurations;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod disentanglement;
 mod durability;
 mod editing;

@@ -270,7 +270,8 @@ class Worker:
 
     A twin is a class with `peer`, `variants(mode)`, `separate_tasks` (whether training and inference may use different
     variants), `versions()` and a constructor (case, threads, mode, variants). Its objects have `reset()`,
-    `step(i) -> loss` and `decompose(i) -> (probabilities, strengths, components)` as numpy arrays.
+    `step(i) -> loss` and `decompose(i) -> (probabilities, strengths, components)` as numpy arrays. One that can use a GPU says so
+    by `devices` and is given `device` and `tf32` as well.
     """
 
     def __init__(self, twin, arguments, answers):
@@ -279,7 +280,10 @@ class Worker:
         variants = choose(twin.variants(arguments.mode), arguments)
         if not twin.separate_tasks:
             variants["infer"] = variants["train"]
-        self.batch, self.twin = case.batch, twin(case, arguments.threads, arguments.mode, variants)
+        device = {"device": arguments.device, "tf32": arguments.tf32} if hasattr(twin, "devices") else {}
+        if arguments.device not in getattr(twin, "devices", ["cpu"]):
+            raise Unsupported(f"{twin.peer} has no {arguments.device} here")
+        self.batch, self.twin = case.batch, twin(case, arguments.threads, arguments.mode, variants, **device)
         versions = {"python": platform.python_version(), **twin.versions()}
         ready = {"ready": True, "peer": twin.peer, "versions": versions, "threads": arguments.threads}
         self.answer(**ready, variants=variants)
@@ -357,6 +361,8 @@ def main(twin):
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--mode", default=None)
     parser.add_argument("--variant", default=None, help="instead of trying which is the fastest")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--tf32", action="store_true", help="products in reduced precision, on a GPU")
     arguments = parser.parse_args()
     # Answers alone go to stdout: what a framework prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w")

@@ -1,8 +1,8 @@
 //! This crate's side of the comparison with other frameworks; `compare` beside this file talks to it. See README.md there.
 //!
 //! ```text
-//! ours write CASE FOLDER      case.json and case.safetensors: model, images, noise and first weights, for everybody
-//! ours work FOLDER --threads T      obeys `train N`, `reset`, `infer N`, `memory`, `quit` on standard input
+//! ours write CASE FOLDER [BATCH]      case.json and case.safetensors: model, images, noise and first weights, for everybody
+//! ours work FOLDER --threads T [--device D]      obeys `train N`, `reset`, `infer N`, `decompose N`, `memory`, `quit` on standard input
 //! ```
 
 use candle_core::{Device, Tensor};
@@ -10,7 +10,8 @@ use multi_entity_vae::config::{
     CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Placement,
     Posteriors, Preset, Rank, SelectorConfig,
 };
-use multi_entity_vae::layers::{Activation, Extent, Instructions};
+use multi_entity_vae::device::{self, Choice};
+use multi_entity_vae::layers::{Activation, Extent};
 use multi_entity_vae::run::{ScenesOf, open_digits};
 use multi_entity_vae::scene::{Batches, Split};
 use multi_entity_vae::train::{Schedule, Trainer};
@@ -35,14 +36,18 @@ const BATCHES: u64 = 20;
 fn main() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        ["write", case, folder] => write(case, Path::new(folder)),
-        ["work", folder, "--threads", threads] => work(Path::new(folder), threads.parse()?),
+        ["write", case, folder] => write(case, Path::new(folder), None),
+        ["write", case, folder, batch] => write(case, Path::new(folder), Some(batch.parse()?)),
+        ["work", folder, "--threads", threads] => work(Path::new(folder), threads.parse()?, Choice::Cpu),
+        ["work", folder, "--threads", threads, "--device", device] => {
+            work(Path::new(folder), threads.parse()?, device.parse()?)
+        }
         // What `cargo bench` calls: the comparison itself is started by `compare`.
         [] => {
             println!("benches/peers/compare runs the comparison");
             Ok(())
         }
-        _ => Err("usage: ours write CASE FOLDER | ours work FOLDER --threads T".into()),
+        _ => Err("usage: ours write CASE FOLDER [BATCH] | ours work FOLDER --threads T [--device D]".into()),
     }
 }
 
@@ -98,18 +103,21 @@ fn scenes(config: &Config) -> Result<ScenesOf, Error> {
     Ok(ScenesOf::open(&config.data, open_digits(&config.data.digits)?, Split::Train, config.training.seed)?)
 }
 
-fn write(case: &str, folder: &Path) -> Result<(), Error> {
-    let config = config(case)?;
+fn write(case: &str, folder: &Path, batch: Option<usize>) -> Result<(), Error> {
+    let mut config = config(case)?;
+    config.training.batch = batch.unwrap_or(config.training.batch);
     let (model, training) = (&config.model, &config.training);
     let scenes = scenes(&config)?;
     let image = scenes.image();
     let mut before = config.clone();
     before.training.learning_rate = Schedule::Constant(1e-3);
-    let mut trainer = Trainer::new(before, image, &Device::Cpu)?;
+    // On a GPU if there is one; the weights are written, so that all start from the same.
+    let device = Choice::Auto.open()?.device;
+    let mut trainer = Trainer::new(before, image, &device)?;
     let mut batches = Batches::new(scenes.source, training.batch, training.seed, 0, config.data.fresh, 1)?;
     let shape = (training.batch, image.height, image.width, image.channels);
     let mut next = || -> Result<Tensor, Error> {
-        Ok(Tensor::from_vec(batches.next().ok_or("the scenes ended")?.images, shape, &Device::Cpu)?)
+        Ok(Tensor::from_vec(batches.next().ok_or("the scenes ended")?.images, shape, &device)?)
     };
     for _ in 0..STEPS_BEFORE {
         trainer.step(&next()?)?;
@@ -141,6 +149,7 @@ fn write(case: &str, folder: &Path) -> Result<(), Error> {
 
 /// A case in training.
 struct Worker {
+    device: Device,
     config: Config,
     image: Extent,
     images: Vec<Tensor>,
@@ -149,27 +158,28 @@ struct Worker {
 }
 
 /// Training from the case's weights, before its first step.
-fn fresh(config: &Config, image: Extent, weights: &HashMap<String, Tensor>) -> Result<Trainer, Error> {
-    let trainer = Trainer::new(config.clone(), image, &Device::Cpu)?;
+fn fresh(config: &Config, image: Extent, weights: &HashMap<String, Tensor>, device: &Device) -> Result<Trainer, Error> {
+    let trainer = Trainer::new(config.clone(), image, device)?;
     trainer.variables().load(weights)?;
     Ok(trainer)
 }
 
-fn work(folder: &Path, threads: usize) -> Result<(), Error> {
+fn work(folder: &Path, threads: usize, choice: Choice) -> Result<(), Error> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let description: Value = serde_json::from_slice(&std::fs::read(folder.join("case.json"))?)?;
-    let config = config(description["name"].as_str().ok_or("case.json has no name")?)?;
-    let tensors = candle_core::safetensors::load(folder.join("case.safetensors"), &Device::Cpu)?;
+    let mut config = config(description["name"].as_str().ok_or("case.json has no name")?)?;
+    let device = choice.open()?.device;
+    let tensors = candle_core::safetensors::load(folder.join("case.safetensors"), &device)?;
     let images = &tensors["images"];
     let images = (0..images.dim(0)?).map(|i| images.get(i)).collect::<Result<Vec<_>, _>>()?;
-    let (_, height, width, channels) = images[0].dims4()?;
+    let (batch, height, width, channels) = images[0].dims4()?;
+    config.training.batch = batch;
     let image = Extent::new(height, width, channels);
     let name = |name: &String| name.strip_prefix("weights.").map(str::to_owned);
     let weights = tensors.iter().filter_map(|(n, tensor)| Some((name(n)?, tensor.clone()))).collect();
-    let trainer = fresh(&config, image, &weights)?;
-    let mut worker = Worker { config, image, images, weights, trainer };
-    let versions =
-        json!({"multi-entity-vae": env!("CARGO_PKG_VERSION"), "instructions": Instructions::in_use()?.name()});
+    let trainer = fresh(&config, image, &weights, &device)?;
+    let mut worker = Worker { device: device.clone(), config, image, images, weights, trainer };
+    let versions = json!({"multi-entity-vae": env!("CARGO_PKG_VERSION"), "device": device::name(&device)});
     println!("{}", json!({"ready": true, "peer": "ours", "versions": versions, "threads": threads}));
     for line in std::io::stdin().lock().lines() {
         let line = line?;
@@ -177,6 +187,7 @@ fn work(folder: &Path, threads: usize) -> Result<(), Error> {
             ["train", count] => worker.train(count.parse()?)?,
             ["reset"] => worker.reset()?,
             ["infer", count] => worker.infer(count.parse()?)?,
+            ["decompose", count] => worker.decompose(count.parse()?)?,
             ["memory"] => json!({"peak_kb": peak_kb()?}),
             ["quit"] => break,
             _ => return Err(format!("{line:?} is no order").into()),
@@ -199,7 +210,7 @@ impl Worker {
     }
 
     fn reset(&mut self) -> Result<Value, Error> {
-        self.trainer = fresh(&self.config, self.image, &self.weights)?;
+        self.trainer = fresh(&self.config, self.image, &self.weights, &self.device)?;
         Ok(json!({}))
     }
 
@@ -224,6 +235,26 @@ impl Worker {
         }
         // What was made of the last image, for the others to agree with.
         Ok(json!({"ms": ms, "ink": ink}))
+    }
+}
+
+impl Worker {
+    /// Whole batches taken apart: entities, their components and strengths, and the merged images; they stay where they are, and one
+    /// number of them is read, so that they are there.
+    fn decompose(&self, count: usize) -> Result<Value, Error> {
+        let (model, selection) = (self.trainer.model().at_rest()?, self.trainer.selection());
+        let mut ms = Vec::new();
+        for i in 0..count {
+            let images = &self.images[i % self.images.len()];
+            let start = Instant::now();
+            rayon::scope(|_| -> candle_core::Result<f32> {
+                let inference = model.forward(images, &selection, None)?;
+                let strengths = model.compositor().strengths(&inference.components.drawn()?)?;
+                (inference.reconstruction()?.sum_all()? + strengths.sum_all()?)?.to_scalar()
+            })?;
+            ms.push(1e3 * start.elapsed().as_secs_f64());
+        }
+        Ok(json!({"ms": ms}))
     }
 }
 

@@ -1,4 +1,4 @@
-"""The model in PyTorch. Modes: `eager`, and `compile` for torch.compile.
+"""The model in PyTorch. Modes: `eager`, `compile` for torch.compile, and `graph`, on a GPU: compiled, and the whole step one CUDA graph.
 
 Channels first, as PyTorch has it: images are (B, C, H, W) and components (B, K, C, H, W).
 """
@@ -17,16 +17,20 @@ WEIGHT_ORDER = {"dense": (0, 1), "convolution": (3, 2, 0, 1), "upconvolution": (
 class TorchTwin:
     peer = "torch"
     separate_tasks = False  # the weights, which both use, have one memory format
+    devices = ["cpu", "cuda"]
 
     @staticmethod
     def variants(mode):
-        return ["channels_last"] if mode == "compile" else ["channels_last", "channels_first"]
+        return ["channels_last"] if mode in ("compile", "graph") else ["channels_last", "channels_first"]
 
     @staticmethod
     def versions():
-        return {"torch": torch.__version__}
+        return {"torch": torch.__version__, "cuda": torch.version.cuda}
 
-    def __init__(self, case, threads, mode, variants):
+    def __init__(self, case, threads, mode, variants, device, tf32):
+        torch.set_default_device(device)
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cudnn.benchmark = True
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
         torch.set_flush_denormal(True)
@@ -38,11 +42,15 @@ class TorchTwin:
         self.centres = torch.tensor(case.centres())
         if case.glimpse:
             self.pixels = torch.tensor(case.pixel_of_patch())
-        if mode == "compile":
+        if mode in ("compile", "graph"):
             compiled = torch.compile(fullgraph=True, dynamic=False)
             self.loss, self.infer = compiled(self.loss), compiled(self.infer)
         self.parameters = {name: self.parameter(name) for name in case.weights}
+        self.whole_step = mode == "graph"
         self.reset()
+        if self.whole_step:
+            self.capture()
+            self.reset()
 
     def nchw(self, x):
         return x.permute(0, 3, 1, 2).contiguous(memory_format=self.format)
@@ -52,7 +60,28 @@ class TorchTwin:
         with torch.no_grad():
             for name, parameter in self.parameters.items():
                 parameter.copy_(self.parameter(name))
-        self.optimiser = torch.optim.Adam(self.parameters.values(), lr=self.case.rate, fused=True)
+        if self.whole_step and hasattr(self, "graph"):
+            # What was captured has its addresses.
+            for state in self.optimiser.state.values():
+                for value in state.values():
+                    value.zero_()
+            return
+        values = self.parameters.values()
+        self.optimiser = torch.optim.Adam(values, lr=self.case.rate, fused=True, capturable=self.whole_step)
+
+    def capture(self):
+        """Forward, backward, clipping and Adam as one graph over the same buffers, after a few steps that allocate them."""
+        self.inputs = self.images[0].clone(), self.noise[0].clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.update(*self.inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self.graph = torch.cuda.CUDAGraph()
+        self.optimiser.zero_grad(set_to_none=True)
+        with torch.cuda.graph(self.graph):
+            self.captured_loss = self.update(*self.inputs)
 
     def parameter(self, name):
         layer = next(layer for layer in self.case.layers if name.startswith(f"{layer.name}."))
@@ -166,17 +195,25 @@ class TorchTwin:
 
     def step(self, i):
         i %= len(self.images)
+        if not self.whole_step:
+            return self.update(self.images[i], self.noise[i]).item()
+        for static, new in zip(self.inputs, (self.images[i], self.noise[i])):
+            static.copy_(new)
+        self.graph.replay()
+        return self.captured_loss.item()
+
+    def update(self, images, noise):
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(self.images[i], self.noise[i])
+        loss = self.loss(images, noise)
         loss.backward()
         if self.case.clip:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.case.clip, foreach=True)
         self.optimiser.step()
-        return loss.item()
+        return loss.detach()
 
     def decompose(self, i):
         with torch.inference_mode():
-            return [x.numpy() for x in self.infer(self.images[0][i : i + 1])]
+            return [x.cpu().numpy() for x in self.infer(self.images[0][i : i + 1])]
 
 
 def channels_last(x):

@@ -5,6 +5,7 @@ use super::{interrupt, usage};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::SelectorConfig;
+use multi_entity_vae::device::{Choice, Opened};
 use multi_entity_vae::evaluate::Example;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::model::{Model, Selection};
@@ -13,54 +14,23 @@ use multi_entity_vae::scene::{SceneOptions, Split};
 use std::io::Write;
 use std::path::Path;
 
-/// `auto`, `cpu` or `cuda:N`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeviceChoice {
-    Auto,
-    Cpu,
-    Cuda(usize),
-}
-
-impl std::str::FromStr for DeviceChoice {
-    type Err = String;
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "auto" => Ok(Self::Auto),
-            None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", number)) if number.parse::<usize>().is_ok() => Ok(Self::Cuda(number.parse().unwrap_or(0))),
-            _ => Err("expected auto, cpu or cuda:N".into()),
+/// `--device`: the device. A build that has a choice says what was chosen.
+pub fn open_device(choice: Choice, quiet: bool) -> anyhow::Result<Device> {
+    let opened = match (choice.open(), choice) {
+        (Err(error), Choice::Cuda(number)) => {
+            anyhow::bail!("no CUDA device {number}: {error}; --device cpu works everywhere")
         }
+        (opened, _) => opened?,
+    };
+    if !quiet && cfg!(feature = "cuda") {
+        tell(&format!("device: {}", device_in_words(&opened)));
     }
+    Ok(opened.device)
 }
 
-impl DeviceChoice {
-    /// The device, or why there is none.
-    pub fn open(self) -> anyhow::Result<Device> {
-        match self {
-            Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(number) => {
-                cuda(number).map_err(|e| anyhow::anyhow!("no CUDA device {number}: {e}; --device cpu works everywhere"))
-            }
-            Self::Auto => Ok(cuda(0).unwrap_or(Device::Cpu)),
-        }
-    }
-}
-
-/// A CUDA device, without candle's panic where no driver is installed.
-fn cuda(number: usize) -> Result<Device, String> {
-    if !cfg!(feature = "cuda") {
-        return Err("this program was built without the `cuda` feature".into());
-    }
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
-    let device = std::panic::catch_unwind(|| Device::new_cuda(number));
-    std::panic::set_hook(hook);
-    match device {
-        Ok(Ok(device)) => Ok(device),
-        Ok(Err(e)) => Err(e.to_string()),
-        Err(_) => Err("no NVIDIA driver answers".into()),
-    }
+/// "cpu (avx512); no CUDA, because …"
+pub fn device_in_words(Opened { name, fallback, .. }: &Opened) -> String {
+    fallback.as_ref().map_or_else(|| name.clone(), |why| format!("{name}; no CUDA, because {why}"))
 }
 
 /// Limits the number of threads; results do not depend on it.

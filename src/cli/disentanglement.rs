@@ -1,7 +1,8 @@
 //! `mevae disentanglement`
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use candle_core::{DType, Device, Tensor};
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::disentanglement::{Combination, DisentanglementReport, Probe, Row};
 use multi_entity_vae::model::{Encoding, Selection};
 use multi_entity_vae::run::LoadedRun;
@@ -31,12 +32,12 @@ pub struct Args {
     threads: Option<usize>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     common::use_threads(args.threads)?;
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, false)?;
     let probe = Probe::new(args.count as usize, args.seed);
     let mut report = DisentanglementReport { examples: args.count as usize, seed: args.seed, codes: Vec::new() };
     for path in &args.runs {

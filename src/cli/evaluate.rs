@@ -3,12 +3,13 @@
 mod entities;
 mod worst;
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::scene_flags::SceneFlags;
 use super::usage;
 use candle_core::Device;
 use entities::{At, Entities};
 use multi_entity_vae::config::{Latent, MOST_SCENES};
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::{Evaluation, EvaluationError, LikelihoodBound, Report, SceneOutcome};
 use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{DataError, LoadedRun, ScenesOf};
@@ -54,12 +55,12 @@ pub struct Args {
     json: Option<PathBuf>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     common::use_threads(args.threads)?;
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, false)?;
     let run = common::load_run(&args.run, &device)?;
     let named = args.scenes.as_deref();
     let (scenes, run) = common::scenes_and_model(run, named, &args.options, args.split, args.seed, &device)?;

@@ -1,9 +1,10 @@
 //! `mevae generate`
 
-use super::common::{self, DeviceChoice, stack};
+use super::common::{self, stack};
 use super::{pictures, usage};
 use candle_core::Device;
 use image::RgbImage;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::generate::{GenerateError, Generator};
 use multi_entity_vae::picture::samples::samples;
 use multi_entity_vae::picture::{Density, save_png};
@@ -29,7 +30,7 @@ pub struct Args {
     out: PathBuf,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
 }
 
 /// Scenes or the generator.
@@ -45,7 +46,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.out.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
         return Err(usage("--out must be a .png file"));
     }
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, false)?;
     let run = common::load_run(&args.run, &device)?;
     let (sheet, source) = draw(&run, args.count as usize, args.seed, &device, Density::Single)?;
     save_png(&sheet, &args.out)?;

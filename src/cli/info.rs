@@ -3,6 +3,7 @@
 use super::common;
 use anyhow::Context;
 use candle_core::Device;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::run::{Checkpoint, CheckpointError, RunFolder};
 use multi_entity_vae::scene::Recipe;
@@ -24,9 +25,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 fn about() -> String {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // `auto` cannot fail.
+    let device = Choice::Auto.open().map_or_else(|e| e.to_string(), |opened| common::device_in_words(&opened));
     let feature = |on: bool| if on { "yes" } else { "no" };
     format!(
-        "mevae {}\n  CPU threads    {threads}\n  CUDA support   {}\n  hub downloads  {}\n  presets        autoencoder, vae, beta-vae, multi-entity\n  recipes        {}\n",
+        "mevae {}\n  CPU threads    {threads}\n  CUDA support   {}\n  device, auto   {device}\n  hub downloads  {}\n  presets        autoencoder, vae, beta-vae, multi-entity\n  recipes        {}\n",
         env!("CARGO_PKG_VERSION"),
         feature(cfg!(feature = "cuda")),
         feature(cfg!(feature = "hub")),

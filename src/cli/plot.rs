@@ -5,9 +5,10 @@ mod place;
 mod subject;
 mod walks;
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::{generate, pictures, session, usage};
 use image::RgbImage;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::picture::{Density, Drawing, gif, png};
 use multi_entity_vae::run::{LoadedRun, RunFolder};
 use multi_entity_vae::scene::Split;
@@ -53,7 +54,7 @@ pub struct Args {
     scale: u8,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
 }
 
 /// The kinds of pictures.
@@ -133,7 +134,7 @@ enum Picture {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     check(&args)?;
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, false)?;
     let run = common::load_run(&args.run, &device)?;
     // Of a checkpoint that is named, the run that it belongs to.
     let folder = match common::is_checkpoint(&args.run) {

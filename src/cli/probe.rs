@@ -1,6 +1,7 @@
 //! `mevae probe`: what linear probes read off the latents of objects.
 
-use super::common::{self, DeviceChoice};
+use super::common;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::{Described, Latents, ProbeScores, probe};
 use multi_entity_vae::model::Selection;
 use multi_entity_vae::run::{LoadedRun, ScenesOf};
@@ -30,7 +31,7 @@ pub struct Args {
     threads: Option<usize>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
 }
 
 /// What was read off one code.
@@ -51,7 +52,7 @@ struct Row {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     common::use_threads(args.threads)?;
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, false)?;
     let mut rows = Vec::new();
     for path in &args.runs {
         let run = common::load_run(path, &device)?;

@@ -1,12 +1,13 @@
 //! `mevae reproduce`: a finished run once more, and whether it comes out the same.
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::interrupt;
 use super::plan::Plan;
 use super::progress::Talk;
 use super::session::{Limits, Place};
 use anyhow::Context;
 use multi_entity_vae::config::Config;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::run::{Checkpoint, Maker, RunFolder, Verdict, compare};
 use std::path::PathBuf;
 
@@ -22,7 +23,7 @@ pub struct Args {
     threads: Option<usize>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
     /// Print nothing but the comparison
     #[arg(long)]
     quiet: bool,
@@ -41,7 +42,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let path = original.config();
     let config = Config::from_toml(&path.display().to_string(), &original.config_text()?)?;
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, args.quiet)?;
     let here = Maker::here(&device);
     let mut excuses = Vec::new();
     if last.progress.makers.iter().any(|maker| *maker != here) {

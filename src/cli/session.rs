@@ -5,9 +5,9 @@ use super::progress::{Progress as Bar, Talk};
 use super::{evaluate, interrupt};
 use candle_core::Device;
 use multi_entity_vae::config::Config;
+use multi_entity_vae::device;
 use multi_entity_vae::evaluate::{Report, log_choose};
 use multi_entity_vae::files::FileError;
-use multi_entity_vae::layers::Instructions;
 use multi_entity_vae::model::Model;
 use multi_entity_vae::picture::curves::{CurvePoint, points_of_metrics};
 use multi_entity_vae::run::{Checkpoint, FolderError, Maker, Progress, RunFolder, RunLock, ScenesOf};
@@ -175,9 +175,25 @@ impl<'a> Session<'a> {
             weights_in_words(trainer),
             config.training.steps,
             config.training.batch,
-            if self.device.is_cpu() { cpu_in_words() } else { format!("{:?}", self.device) },
+            self.device_in_words(),
             config.training.seed,
         ));
+        let here = Maker::here(self.device);
+        let others: Vec<String> = self.makers.iter().filter(|maker| **maker != here).map(Maker::to_string).collect();
+        if !others.is_empty() {
+            self.bar.line(&format!(
+                "earlier sittings were computed by {}, this one by {here}: last bits may differ from an unbroken run's",
+                others.join("; and by ")
+            ));
+        }
+    }
+
+    /// What computes: "2 CPU threads (avx512)", "cuda:0 (NVIDIA H100 80GB HBM3)".
+    fn device_in_words(&self) -> String {
+        match self.device {
+            Device::Cpu => format!("{} CPU threads ({})", rayon::current_num_threads(), device::model(self.device)),
+            other => device::name(other),
+        }
     }
 
     /// Makes the validation that an earlier sitting was stopped before.
@@ -397,12 +413,6 @@ pub fn curves_of(
 fn location_nats(model: &Model, config: &Config) -> f64 {
     let (rows, columns) = model.grid();
     if model.is_placed() { log_choose(rows * columns, config.model.entities) } else { 0.0 }
-}
-
-/// What computes: "2 CPU threads (avx512)".
-fn cpu_in_words() -> String {
-    let instructions = Instructions::in_use().map_or("unknown", Instructions::name);
-    format!("{} CPU threads ({instructions})", rayon::current_num_threads())
 }
 
 /// The loss's weights, so that nobody has to guess their scale.

@@ -6,13 +6,14 @@ mod page;
 mod plan;
 mod story;
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::progress::Talk;
 use super::session::Limits;
 use super::{Stopped, interrupt, one_run, usage};
 use candle_core::Device;
 use measure::Measured;
 use multi_entity_vae::config::Config;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::files::{FileError, read_text, write_bytes_atomic};
 use multi_entity_vae::run::RunFolder;
 use plan::{Plan, Planned};
@@ -38,7 +39,7 @@ pub struct Args {
     threads: Option<usize>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
     /// Print nothing but errors
     #[arg(long)]
     quiet: bool,
@@ -61,7 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let plan = Plan::new(&options).map_err(usage)?;
     let talk = if args.quiet { Talk::Nothing } else { Talk::Bar };
     let sitting = Sitting {
-        device: args.device.open()?,
+        device: common::open_device(args.device, args.quiet)?,
         limits: Limits { seconds: None, talk, told_elsewhere: true },
         command: command(&args.out, &options),
     };

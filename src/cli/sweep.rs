@@ -3,13 +3,14 @@
 mod grid;
 mod summary;
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::progress::Talk;
 use super::session::Limits;
 use super::{Stopped, interrupt, one_run, usage};
 use candle_core::Device;
 use grid::Cell;
 use multi_entity_vae::config::Config;
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::files::{FileError, read_text, write_bytes_atomic};
 use multi_entity_vae::run::{RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::Split;
@@ -38,7 +39,7 @@ pub struct Args {
     threads: Option<usize>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
     /// Print nothing but errors
     #[arg(long)]
     quiet: bool,
@@ -55,7 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.list {
         return common::print_all(cells.iter().map(|cell| cell.name.clone() + "\n").collect::<String>().as_bytes());
     }
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, false)?;
     enter(&args.out, &text)?;
     interrupt::listen()?;
     let sweep = Sweep { args: &args, cells: &cells, device, states: Mutex::new(vec![State::Missing; cells.len()]) };

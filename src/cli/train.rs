@@ -1,12 +1,13 @@
 //! `mevae train`: what is to be trained, and where; [`Plan`] does it.
 
-use super::common::{self, DeviceChoice};
+use super::common;
 use super::plan::Plan;
 use super::progress::Talk;
 use super::session::{From, Limits, Place};
 use super::{interrupt, usage};
 use anyhow::Context;
 use multi_entity_vae::config::{Config, OnNonfinite, Preset};
+use multi_entity_vae::device::Choice;
 use multi_entity_vae::files::{read_text, write_bytes_atomic};
 use multi_entity_vae::run::{Checkpoint, FolderError, RunFolder, RunLock};
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ pub struct Args {
     threads: Option<usize>,
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
-    device: DeviceChoice,
+    device: Choice,
     /// Folder of the run [default: a new one under runs/]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -87,7 +88,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.print_config {
         return common::print_all(config.to_toml().as_bytes());
     }
-    let device = args.device.open()?;
+    let device = common::open_device(args.device, args.quiet)?;
     let plan = Plan::open(config.clone(), resumed.as_ref().and_then(|r| r.checkpoint.as_ref()), device)?;
     interrupt::listen()?;
     // The folder last: what was refused so far leaves nothing behind.

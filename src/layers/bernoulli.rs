@@ -3,7 +3,9 @@
 //! log p(x) = Σ x log σ(l) + (1 − x) log(1 − σ(l)) = Σ x l − softplus(l), which is finite for every finite logit, also where
 //! σ(l) rounds to 0 or 1. Its derivative is x − σ(l).
 
-use super::op::{Kernel, apply2, is_ours};
+#[cfg(feature = "cuda")]
+use super::gpu;
+use super::op::{Kernel, Path, apply2};
 use super::real::{Real, vectorise};
 use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
@@ -15,10 +17,11 @@ pub fn bernoulli_log_prob(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     if logits.shape() != targets.shape() {
         bail!("logits of shape {:?} cannot be scored against an image of shape {:?}", logits.shape(), targets.shape());
     }
-    if is_ours(logits) {
-        apply2(Bernoulli { images: logits.dim(0)? }, logits, &targets.detach())
-    } else {
-        reference(logits, targets)
+    match Path::of(logits) {
+        Path::Cpu => apply2(Bernoulli { images: logits.dim(0)? }, logits, &targets.detach()),
+        #[cfg(feature = "cuda")]
+        Path::Gpu => gpu::bernoulli(logits, &targets.detach()),
+        Path::Candle => reference(logits, targets),
     }
 }
 

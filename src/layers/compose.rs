@@ -17,7 +17,9 @@
 //! Components that are patches need not be drawn on canvases of their own first: [`Composition`] folds them into the image one by
 //! one, and [`Stack::forward_composed`](super::Stack::forward_composed) does so while they are still in cache.
 
-use super::op::{Kernel, apply1, is_ours};
+#[cfg(feature = "cuda")]
+use super::gpu;
+use super::op::{Kernel, Path, apply1};
 use super::place::{Placed, Places, place};
 use super::real::{Real, vectorise};
 use super::scratch::Scratch;
@@ -43,10 +45,11 @@ impl Rule {
 /// Components (B·K, P, Q, C), those of one image one after the other, at their places → logits (B, H, W, C).
 pub fn compose(components: &Tensor, rule: Rule, entities: usize, places: &Places) -> Result<Tensor> {
     let composition = Composition::new(components.dims4()?, rule, entities, places)?;
-    if is_ours(components) {
-        apply1(composition, components)
-    } else {
-        reference(&place(components, places)?, rule, entities, places.fill)
+    match Path::of(components) {
+        Path::Cpu => apply1(composition, components),
+        #[cfg(feature = "cuda")]
+        Path::Gpu => gpu::compose(composition, components),
+        Path::Candle => reference(&place(components, places)?, rule, entities, places.fill),
     }
 }
 
@@ -76,10 +79,10 @@ fn reference_union(logits: &Tensor) -> Result<Tensor> {
 /// Components at their places and the rule that makes images of them.
 #[derive(Clone, Debug)]
 pub(super) struct Composition {
-    rule: Rule,
+    pub rule: Rule,
     /// K, components of one image.
     pub entities: usize,
-    placed: Placed,
+    pub placed: Placed,
 }
 
 /// log(eᵃ + eᵇ + eᵃ⁺ᵇ): with the largest of the three exponents taken out, one term is 1, one e^−|low| and one

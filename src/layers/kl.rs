@@ -3,7 +3,7 @@
 //! KL(N(μ, σ²) ‖ N(0, 1)) = Σ_d ½ (σ_d² − 1 − ln σ_d² + μ_d²), D. Kingma and M. Welling, "Auto-Encoding Variational Bayes" (ICLR 2014),
 //! appendix B. Its derivatives are μ and ½ (σ² − 1). It is wanted of every candidate, most of which go no further.
 
-use super::op::{Kernel, apply1, is_ours};
+use super::op::{Kernel, Path, apply1};
 use super::real::{Real, vectorise};
 use candle_core::{D, Result, Shape, Tensor};
 use rayon::prelude::*;
@@ -13,7 +13,7 @@ use rayon::prelude::*;
 /// Log-variances beyond ± `limit` count as `limit`, and get no gradient.
 pub fn gaussian_kl(parameters: &Tensor, limit: f64) -> Result<Tensor> {
     let (batch, candidates, numbers) = parameters.dims3()?;
-    if is_ours(parameters) {
+    if Path::of(parameters).is_cpu() {
         apply1(GaussianKl { shape: (batch, candidates), dimensions: numbers / 2, limit }, parameters)
     } else {
         reference(parameters, limit)

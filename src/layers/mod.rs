@@ -1,4 +1,4 @@
-//! Dense, convolution and transposed-convolution layers with hand-written forward and backward passes for the CPU.
+//! Dense, convolution and transposed-convolution layers with hand-written forward and backward passes.
 //!
 //! candle's own CPU convolutions leave most of the machine unused in training, so this folder holds the kernels that the model
 //! spends its time in. From the outside there is one type, [`Stack`]: a sequence of layers that is a candle
@@ -14,12 +14,13 @@
 //! - `activation`: what follows a linear map
 //! - `stack`: the sequence, from the outside
 //! - `pass`: one pass forward and backward through it, in parallel; `parameters`: its weights' and biases' way into the graph
-//! - `reference`: the same sequence on candle's own operations; the oracle in tests and the path of other devices
+//! - `reference`: the same sequence on candle's own operations; the oracle in tests and the path of other number types
 //!
 //! - `op`: the seam to candle's tensors; `scratch`: memory that is used again
+//! - `gpu`: the same layers and operations on NVIDIA GPUs (feature `cuda`)
 //!
 //! Beside the stacks, four operations of the model that would be slow as a chain of tensor operations: [`gaussian_kl`], [`place`],
-//! [`compose`] and [`bernoulli_log_prob`], each with its candle form for other devices in its own file.
+//! [`compose`] and [`bernoulli_log_prob`], each with its candle form in its own file.
 //!
 //! Images are channels-last, (B, H, W, C), everywhere.
 //!
@@ -64,6 +65,8 @@
 mod activation;
 mod bernoulli;
 mod compose;
+#[cfg(any(test, feature = "cuda"))]
+mod gpu;
 mod instructions;
 mod kl;
 mod linear;
@@ -82,6 +85,8 @@ mod winograd;
 pub use activation::Activation;
 pub use bernoulli::bernoulli_log_prob;
 pub use compose::{Rule, compose};
+#[cfg(feature = "cuda")]
+pub(crate) use gpu::{AdamStep, adam as adam_on_gpu, prepare as prepare_gpu};
 pub use instructions::{Instructions, VARIABLE as INSTRUCTIONS_VARIABLE};
 pub use kl::gaussian_kl;
 pub(crate) use op::{contiguous, contiguous_mut, on_cpu};

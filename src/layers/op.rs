@@ -1,7 +1,7 @@
 //! The seam between this folder's kernels, which work on slices, and candle's tensors and autograd graph.
 
 use super::real::Real;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, DType, Device, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A differentiable operation of one or two tensors on the CPU, with a hand-written gradient. It knows its shapes itself.
 pub(super) trait Kernel: Send + Sync {
@@ -21,9 +21,30 @@ pub(super) trait Kernel: Send + Sync {
     ) -> Result<[Option<Vec<T>>; 2]>;
 }
 
-/// Whether the kernels can work on a tensor; if not, candle's own operations must.
-pub(super) fn is_ours(x: &Tensor) -> bool {
-    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
+/// What computes an operation of this folder, given one of its tensors.
+pub(super) enum Path {
+    /// The kernels for the CPU.
+    Cpu,
+    /// Those in [`gpu`](super::gpu).
+    #[cfg(feature = "cuda")]
+    Gpu,
+    /// candle's own operations.
+    Candle,
+}
+
+impl Path {
+    pub fn of(x: &Tensor) -> Self {
+        match (x.device(), x.dtype()) {
+            (Device::Cpu, DType::F32 | DType::F64) => Self::Cpu,
+            #[cfg(feature = "cuda")]
+            (Device::Cuda(_), DType::F32) => Self::Gpu,
+            _ => Self::Candle,
+        }
+    }
+
+    pub fn is_cpu(&self) -> bool {
+        matches!(self, Self::Cpu)
+    }
 }
 
 /// Applies a kernel of one input.

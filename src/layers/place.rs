@@ -1,7 +1,12 @@
 //! Patches → canvases: each patch copied to its place, the rest filled.
 
-use super::op::{Kernel, apply1, is_ours};
+use super::op::{Kernel, Path, apply1};
 use super::real::Real;
+#[cfg(feature = "cuda")]
+use super::{
+    compose::{Composition, Rule},
+    gpu,
+};
 use candle_core::{Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
@@ -29,15 +34,21 @@ impl Places {
 /// The result is (M, H, W, C); the gradient goes back where the pixels came from.
 pub fn place(patches: &Tensor, places: &Places) -> Result<Tensor> {
     let layout = Placed::new(patches.dims4()?, places)?;
-    if is_ours(patches) { apply1(layout, patches) } else { layout.reference(patches) }
+    match Path::of(patches) {
+        Path::Cpu => apply1(layout, patches),
+        // A patch composed alone; by any rule.
+        #[cfg(feature = "cuda")]
+        Path::Gpu => gpu::compose(Composition { rule: Rule::Sum, entities: 1, placed: layout }, patches),
+        Path::Candle => layout.reference(patches),
+    }
 }
 
 /// Places for patches of a known shape as they lie in memory.
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
-    places: Places,
+    pub places: Places,
     /// Height and width of a patch in memory.
-    stored: (usize, usize),
+    pub stored: (usize, usize),
     channels: usize,
 }
 

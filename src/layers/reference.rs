@@ -1,4 +1,5 @@
-//! The layers of a [`Stack`] on candle's own operations: the oracle in tests, and the path of devices without our kernels.
+//! The layers of a [`Stack`] on candle's own operations: the oracle in tests, and the path of devices and number types without
+//! our kernels.
 
 use super::linear::Linear;
 use super::stack::Stack;

@@ -2,8 +2,10 @@
 
 use super::activation::Activation;
 use super::compose::{self, Composition, Rule};
+#[cfg(feature = "cuda")]
+use super::gpu;
 use super::linear::Linear;
-use super::op::{apply2, is_ours};
+use super::op::{Path, apply2};
 use super::parameters;
 use super::pass::{AtRest, Pass};
 use super::place::Places;
@@ -121,10 +123,15 @@ impl Stack {
         &self.layers
     }
 
+    #[cfg(test)]
+    pub(super) fn shared_layers(&self) -> &Arc<Vec<Layer>> {
+        &self.layers
+    }
+
     /// [`forward`](Module::forward) and then [`compose`](super::compose) of what it makes, K images of the stack for each image that
     /// comes out, (B, H, W, C). In one go: on the CPU what the stack makes does not leave the cache.
     pub fn forward_composed(&self, x: &Tensor, rule: Rule, entities: usize, places: &Places) -> Result<Tensor> {
-        if self.layers.is_empty() || !is_ours(x) {
+        if self.layers.is_empty() || !Path::of(x).is_cpu() {
             return compose::compose(&self.forward(x)?, rule, entities, places);
         }
         let Extent { height, width, channels } = self.output;
@@ -135,7 +142,7 @@ impl Stack {
     /// The same layers with the weights that they have now, which no training changes any more: nothing but the layers themselves is
     /// left to be computed in each pass.
     pub fn at_rest(&self) -> Result<Self> {
-        if self.layers.is_empty() || !self.layers.iter().all(|layer| is_ours(&layer.weight)) {
+        if self.layers.is_empty() || !self.layers.iter().all(|layer| Path::of(&layer.weight).is_cpu()) {
             return Ok(self.clone());
         }
         let copied = |layer: &Layer| -> Result<Layer> {
@@ -166,13 +173,21 @@ impl Stack {
 }
 
 impl Module for Stack {
-    /// (B, …) → (B, H, W, C) of [`Stack::output`]. On the CPU in `f32` or `f64` through this crate's kernels, elsewhere through
-    /// candle's operations.
+    /// (B, …) → (B, H, W, C) of [`Stack::output`]. Through this crate's kernels on the CPU in `f32` or `f64`, and on a GPU in `f32`;
+    /// otherwise through candle's operations.
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let batch = self.images(x)?;
         if self.layers.is_empty() {
             return x.reshape((batch, self.output.height, self.output.width, self.output.channels));
         }
-        if is_ours(x) { self.run(x, None) } else { self.reference(x) }
+        match Path::of(x) {
+            Path::Cpu => self.run(x, None),
+            #[cfg(feature = "cuda")]
+            Path::Gpu => {
+                let Extent { height, width, channels } = self.output;
+                gpu::forward(&self.layers, x)?.reshape((batch, height, width, channels))
+            }
+            Path::Candle => self.reference(x),
+        }
     }
 }

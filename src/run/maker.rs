@@ -1,6 +1,6 @@
 //! What weights were computed with: where it differs, so may their last bits.
 
-use crate::layers::Instructions;
+use crate::device;
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -12,22 +12,17 @@ pub struct Maker {
     pub program: String,
     /// Operating system and processor family.
     pub system: String,
-    /// The vector instructions, or the kind of accelerator.
+    /// The processor's vector instructions, or the GPU's model.
     pub instructions: String,
 }
 
 impl Maker {
     /// What computes here and now.
     pub fn here(device: &Device) -> Self {
-        let instructions = match device {
-            Device::Cpu => Instructions::in_use().map_or("unknown", Instructions::name),
-            Device::Cuda(_) => "cuda",
-            Device::Metal(_) => "metal",
-        };
         Self {
             program: concat!("mevae ", env!("CARGO_PKG_VERSION")).into(),
             system: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            instructions: instructions.into(),
+            instructions: device::model(device),
         }
     }
 }

@@ -1,10 +1,12 @@
 //! Adam (Kingma & Ba 2015, algorithm 1), with a state that can be saved.
 
 use crate::layers::real::{Real, vectorise};
+#[cfg(feature = "cuda")]
+use crate::layers::{AdamStep, adam_on_gpu};
 use crate::layers::{contiguous, contiguous_mut, on_cpu};
 use crate::model::Variables;
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Storage, Tensor, Var, bail};
 use rayon::prelude::*;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -39,7 +41,7 @@ impl Adam {
 
     /// The norm of all gradients together. A variable without a gradient is an error: it would silently never learn.
     pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
-        let mut sum = 0.0;
+        let (mut sum, mut elsewhere) = (0.0, Vec::new());
         for Moments { name, var, .. } in &self.variables {
             let Some(gradient) = gradients.get(var) else { bail!("variable \"{name}\" received no gradient") };
             let gradient = gradient.contiguous()?;
@@ -47,8 +49,15 @@ impl Adam {
             sum += match &*storage {
                 Storage::Cpu(s @ CpuStorage::F32(_)) => sum_of_squares::<f32>(contiguous(s, layout)?),
                 Storage::Cpu(s @ CpuStorage::F64(_)) => sum_of_squares::<f64>(contiguous(s, layout)?),
-                _ => gradient.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?,
+                _ => {
+                    elsewhere.push(gradient.sqr()?.sum_all()?);
+                    0.0
+                }
             };
+        }
+        if !elsewhere.is_empty() {
+            // All of them in one transfer: a device waits for each.
+            sum += Tensor::stack(&elsewhere, 0)?.to_dtype(DType::F64)?.to_vec1::<f64>()?.iter().sum::<f64>();
         }
         Ok(sum.sqrt())
     }
@@ -61,9 +70,15 @@ impl Adam {
             Update { scale, rate: learning_rate / (1.0 - BETA1.powi(t)), correction: 1.0 / (1.0 - BETA2.powi(t)) };
         for Moments { name, var, mean, square } in &mut self.variables {
             let Some(gradient) = gradients.get(var) else { bail!("variable \"{name}\" received no gradient") };
-            match (var.device().is_cpu(), var.dtype()) {
-                (true, DType::F32) => update.fused::<f32>(var, gradient, mean, square)?,
-                (true, DType::F64) => update.fused::<f64>(var, gradient, mean, square)?,
+            match (var.device(), var.dtype()) {
+                (Device::Cpu, DType::F32) => update.fused::<f32>(var, gradient, mean, square)?,
+                (Device::Cpu, DType::F64) => update.fused::<f64>(var, gradient, mean, square)?,
+                #[cfg(feature = "cuda")]
+                (Device::Cuda(_), DType::F32) => {
+                    let Update { scale, rate, correction } = update;
+                    let step = AdamStep { rate, correction, scale, decay: [BETA1, BETA2], epsilon: EPSILON };
+                    adam_on_gpu(step, var, mean, square, gradient)?;
+                }
                 _ => update.reference(var, gradient, mean, square)?,
             }
         }
