@@ -103,8 +103,8 @@ fn decoder() -> impl Strategy<Value = DecoderConfig> {
 }
 
 fn model() -> impl Strategy<Value = ModelConfig> {
-    let selector =
-        (select(Rank::ALL.to_vec()), schedule()).prop_map(|(rank_by, radius)| SelectorConfig { rank_by, radius });
+    let selector = (select(Rank::ALL.to_vec()), schedule(), mostly(Just(0.0), &[0.5, 1.0, -0.5, f64::NAN]))
+        .prop_map(|(rank_by, radius, warm_start)| SelectorConfig { rank_by, radius, warm_start });
     let compositor = prop_oneof![
         select(CompositorConfig::ALL.to_vec()),
         size().prop_map(|features| CompositorConfig::Render { features })
@@ -129,8 +129,19 @@ fn model() -> impl Strategy<Value = ModelConfig> {
 fn configuration() -> impl Strategy<Value = Config> {
     let binarisation =
         select(vec![Binarisation::GreyScale, Binarisation::Threshold, Binarisation::Dynamic, Binarisation::Static]);
-    let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation)
-        .prop_map(|(scenes, digits, fresh, binarisation)| DataConfig { scenes, digits, fresh, binarisation });
+    let part = || mostly(Just(0.0), &[0.3, 1.0, -0.1, 1.1, f64::NAN]);
+    let disturbance = (part(), part(), mostly(Just(7usize), &[0, 1, 2, 1024, 1025]));
+    let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation, disturbance).prop_map(
+        |(scenes, digits, fresh, binarisation, (noise, grid_lines, grid_period))| DataConfig {
+            scenes,
+            digits,
+            fresh,
+            binarisation,
+            noise,
+            grid_lines,
+            grid_period,
+        },
+    );
     let schedules = (schedule(), schedule(), schedule());
     let intervals = (count(), count(), count(), count(), size());
     let on_nonfinite = select(vec![OnNonfinite::Stop, OnNonfinite::Skip]);
@@ -272,6 +283,39 @@ fn cells_that_are_no_whole_number_of_pixels_are_refused() {
     assert!(refusal.starts_with("model.encoder.layers: strides of 3 down and 2 up"), "{refusal}");
     assert!(strides(up).is_err());
     assert_eq!(strides(&format!("{{channels=1,kernel=1,stride=4}},{up}")), Ok(()));
+}
+
+/// A number is one key, the table of a schedule several: layers may replace either by the other.
+#[test]
+fn a_number_in_a_file_and_the_schedule_over_it_replace_one_another() {
+    let resolve = |file: &str, settings: &[&str]| {
+        let settings: Vec<_> = settings.iter().map(|setting| setting.to_string()).collect();
+        Config::resolve(Preset::Vae, Some(("run.toml", file)), &settings).map_err(|e| e.to_string())
+    };
+    let rate = |file: &str, settings: &[&str]| resolve(file, settings).map(|config| config.training.learning_rate);
+    let ramp = Schedule::Ramp(Ramp { from: 2e-3, to: 1e-4, start: 0.0, end: 1.0, shape: Shape::Cosine, warmup: 0.0 });
+    let (number, table) = ("learning_rate = 1e-3", r#"learning_rate = { from = 2e-3, to = 1e-4, shape = "cosine" }"#);
+    let in_file = |line: &str| format!("[training]\n{line}\n");
+    let as_setting = |line: &str| format!("training.{line}");
+    assert_eq!(rate(&in_file(number), &[&as_setting(table)]), Ok(ramp));
+    assert_eq!(rate(&in_file(table), &[&as_setting(number)]), Ok(1e-3.into()));
+    assert_eq!(rate("", &[&as_setting(number), &as_setting(table)]), Ok(ramp));
+    // Of a part of a table there must be the rest.
+    assert_eq!(rate(&in_file(table), &["training.learning_rate.to=1e-5"]), Ok(ramp_to(ramp, 1e-5)));
+    let half = rate(&in_file(number), &["training.learning_rate.to=1e-5"]).unwrap_err();
+    assert!(half.contains("training.learning_rate.to=1e-5"), "{half}");
+    // Neither form may hide a key that says nothing.
+    for (file, setting) in [(number, r#"learning_rate={from=1,to=2,shpae="cosine"}"#), (table, "learning_rat=1")] {
+        let refusal = rate(&in_file(file), &[&as_setting(setting)]).unwrap_err();
+        assert!(refusal.contains("learning_rat"), "{refusal}");
+    }
+}
+
+fn ramp_to(schedule: Schedule, to: f64) -> Schedule {
+    match schedule {
+        Schedule::Ramp(ramp) => Schedule::Ramp(Ramp { to, ..ramp }),
+        Schedule::Constant(_) => schedule,
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod configurations;
 mod cuda;
 mod disentanglement;
 mod durability;
+mod editing;
 mod gradients;
 mod hostile;
 mod inputs;

@@ -46,7 +46,7 @@ pub struct Args {
     /// Seed of the scenes, and of what is drawn at random [default: 0]
     #[arg(long)]
     seed: Option<u64>,
-    /// Two latent dimensions, counted from 0, as in 0,1 [default: the two of largest KL]
+    /// Two latent dimensions, counted from 0, as in 0,1 [default: the two of largest KL; of a grid, those in which entities differ most]
     #[arg(long, value_name = "A,B", value_parser = parse_dimensions)]
     dimensions: Option<(usize, usize)>,
     /// Pixels a layout pixel takes along each side: 1, or 2 for dense screens and print
@@ -211,7 +211,12 @@ fn draw(
         Kind::Curves => {
             let (training, validation) = session::curves_of(&RunFolder::open(folder)?, &run.model, &run.config)?;
             let title = format!("Training · {}", pictures::describe(run));
-            return Ok(Picture::Svg(multi_entity_vae::picture::curves::curves(&title, &training, &validation)));
+            return Ok(Picture::Svg(multi_entity_vae::picture::curves::curves(
+                &title,
+                &training,
+                &validation,
+                density,
+            )));
         }
         Kind::Samples => {
             let (sheet, _) = generate::draw(run, count(40), seed, device, density)?;

@@ -88,11 +88,22 @@ impl Latents {
 
     /// The dimensions, those that say most first: by KL, or by activity where there is none.
     pub fn ranked(&self) -> Vec<usize> {
-        let scores = if self.kl_of_dimensions().is_empty() { self.activity() } else { self.kl_of_dimensions() };
-        let mut order: Vec<usize> = (0..scores.len()).collect();
-        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
-        order
+        let kl = self.kl_of_dimensions();
+        if kl.is_empty() { self.ranked_by_activity() } else { largest_first(&kl) }
     }
+
+    /// The dimensions, those first in which entities differ most. What tells every entity from nothing has a large KL and differs
+    /// little.
+    pub fn ranked_by_activity(&self) -> Vec<usize> {
+        largest_first(&self.activity())
+    }
+}
+
+/// Positions of scores, those of the largest first.
+fn largest_first(scores: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
+    order
 }
 
 /// The object that owns most of the pixels that an entity wins.
@@ -135,7 +146,7 @@ mod tests {
         let latents = Latents { entities, ..Latents::default() };
         assert_eq!(latents.kl_of_dimensions(), [1.5, 4.0]);
         assert_eq!(latents.activity(), [16.0, 1.0]);
-        assert_eq!(latents.ranked(), [1, 0]);
+        assert_eq!((latents.ranked(), latents.ranked_by_activity()), (vec![1, 0], vec![0, 1]));
         let points = vec![entity([9.0, 0.0], &[]), entity([1.0, 2.0], &[])];
         assert_eq!(Latents { entities: points, ..Latents::default() }.ranked(), [0, 1]);
     }

@@ -17,10 +17,29 @@ impl Axis {
         let step = round_step((high - low) / f64::from(wanted.max(1)));
         let first = (low / step + ALMOST).floor();
         let last = (high / step - ALMOST).ceil();
+        Self::of_steps(first, (last - first) as usize, step)
+    }
+
+    /// An axis of so many steps, whose first tick lies at this number of them.
+    fn of_steps(first: f64, count: usize, step: f64) -> Self {
         // Counted in steps, so that no error adds up from tick to tick.
-        let count = (last - first) as usize;
-        let ticks: Vec<f64> = (0..=count).map(|tick| (first + tick as f64) * step).collect();
-        Self { low: first * step, high: last * step, ticks, step }
+        let at = |tick: usize| (first + tick as f64) * step;
+        Self { low: at(0), high: at(count), ticks: (0..=count).map(at).collect(), step }
+    }
+
+    /// Two axes that hold two ranges and are equally long, so that they share one scale; with about `wanted` steps each.
+    pub(super) fn of_one_scale(x: (f64, f64), y: (f64, f64), wanted: u32) -> (Self, Self) {
+        let ranges = [widened(x.0, x.1), widened(y.0, y.1)];
+        let longest = ranges.iter().map(|(low, high)| high - low).fold(0.0, f64::max);
+        let step = round_step(longest / f64::from(wanted.max(1)));
+        let [x, y] = ranges.map(|(low, high)| ((low / step + ALMOST).floor(), (high / step - ALMOST).ceil()));
+        let count = (x.1 - x.0).max(y.1 - y.0);
+        let axis = |(first, last): (f64, f64)| {
+            // The shorter one has as much room on both sides of its range, to a step.
+            let first = first - ((count - (last - first)) / 2.0).floor();
+            Self::of_steps(first, count as usize, step)
+        };
+        (axis(x), axis(y))
     }
 
     /// Where `value` lies on the axis: 0 at its low end, 1 at its high end.
@@ -80,6 +99,19 @@ mod tests {
         assert_eq!(labels(83.0, 121.0), ["80", "90", "100", "110", "120", "130"]);
         assert_eq!(labels(0.0, 0.9), ["0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(labels(-3.0, 1.0), ["−3", "−2", "−1", "0", "1"]);
+    }
+
+    #[test]
+    fn axes_of_one_scale_are_equally_long_and_hold_both_ranges() {
+        for (x, y) in [((-2.7, 3.8), (-3.6, -0.6)), ((0.0, 1.0), (0.0, 1.0)), ((5.0, 5.0), (-1.0, 9.3))] {
+            let (across, up) = Axis::of_one_scale(x, y, 7);
+            assert_eq!((across.high - across.low, across.step), (up.high - up.low, up.step));
+            for (axis, range) in [(&across, x), (&up, y)] {
+                assert!(axis.low <= range.0 && range.1 <= axis.high, "{axis:?}");
+                let room = (range.0 - axis.low) - (axis.high - range.1);
+                assert!(room.abs() <= 3.0 * axis.step, "{axis:?} is not around {range:?}");
+            }
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod series;
 
 use std::fmt::{self, Write};
 
-use super::{escaped, text::shortened};
+use super::{Density, escaped, text::wrap};
 pub use metrics::points_of_metrics;
 use panel::Panel;
 use series::Point;
@@ -36,17 +36,19 @@ pub struct CurvePoint {
 const COLUMNS: usize = 2;
 /// Around the whole picture, and between panels.
 const MARGIN: f64 = 24.0;
-/// Height of the title line.
-const HEADER: f64 = 34.0;
+/// Height of a line of the title.
+const TITLE_LINE: f64 = 22.0;
+/// Height of the key's line.
+const KEY_LINE: f64 = 22.0;
 
-/// Letters of the title that fit beside the key.
-const LONGEST_TITLE: usize = 64;
+/// Letters of the title on a line.
+const TITLE_LETTERS: usize = 96;
 
 /// Okabe–Ito blue and vermillion: the two that differ most in every form of
 /// colour vision.
 const STYLE: &str = "\
 text{font-family:system-ui,-apple-system,'Segoe UI','Noto Sans','DejaVu Sans',Helvetica,Arial,sans-serif;fill:#1f2328}
-.title{font-size:17px;font-weight:600}
+.title{font-size:16px;font-weight:600}
 .name{font-size:14px;font-weight:600}
 .unit,.tick,.last{font-size:12px;font-weight:400;fill:#59636e}
 .up,.last{text-anchor:end}
@@ -63,10 +65,11 @@ text{font-family:system-ui,-apple-system,'Segoe UI','Noto Sans','DejaVu Sans',He
 ///
 /// `training` and `validation` need not share their steps; both are drawn in
 /// the order of their steps, and values that are not finite are left out. The
-/// panel of the count accuracy is left out where no point has one.
-pub fn curves(title: &str, training: &[CurvePoint], validation: &[CurvePoint]) -> String {
+/// panel of the count accuracy is left out where no point has one. `density` is
+/// that at which the document is shown unless its reader scales it.
+pub fn curves(title: &str, training: &[CurvePoint], validation: &[CurvePoint], density: Density) -> String {
     let mut svg = String::new();
-    write_document(&mut svg, title, &panels(training, validation)).expect("writing to a string does not fail");
+    write_document(&mut svg, title, &panels(training, validation), density).expect("writing to a string does not fail");
     svg
 }
 
@@ -104,37 +107,44 @@ fn points(curve: &[CurvePoint], value: fn(&CurvePoint) -> Option<f64>) -> Vec<Po
     points
 }
 
-fn write_document(svg: &mut String, title: &str, panels: &[Panel]) -> fmt::Result {
+fn write_document(svg: &mut String, title: &str, panels: &[Panel], density: Density) -> fmt::Result {
+    let lines = wrap(title, TITLE_LETTERS);
+    let header = lines.len() as f64 * TITLE_LINE + KEY_LINE;
     let span = |count: usize, side: f64| count as f64 * (side + MARGIN) + MARGIN;
     let width = span(COLUMNS, panel::WIDTH);
-    let height = span(panels.len().div_ceil(COLUMNS), panel::HEIGHT) + HEADER;
-    let (label, title) = (escaped(title), escaped(&shortened(title, LONGEST_TITLE)));
+    let height = span(panels.len().div_ceil(COLUMNS), panel::HEIGHT) + header;
+    let (shown_width, shown_height) = (width * density.factor(), height * density.factor());
+    let label = escaped(title);
     writeln!(
         svg,
-        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{label}">"#
+        r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{shown_width}" height="{shown_height}" role="img" aria-label="{label}">"#
     )?;
     writeln!(svg, "<style>\n{STYLE}</style>")?;
     writeln!(svg, r##"<rect width="{width}" height="{height}" rx="8" fill="#fff"/>"##)?;
-    writeln!(svg, r#"<text class="title" x="{MARGIN}" y="40">{title}</text>"#)?;
-    write_key(svg, width - MARGIN)?;
+    let mut base = MARGIN + 16.0;
+    for line in lines {
+        writeln!(svg, r#"<text class="title" x="{MARGIN}" y="{base}">{}</text>"#, escaped(&line))?;
+        base += TITLE_LINE;
+    }
+    write_key(svg, base)?;
     for (index, panel) in panels.iter().enumerate() {
         let (row, column) = (index / COLUMNS, index % COLUMNS);
         let x = MARGIN + column as f64 * (panel::WIDTH + MARGIN);
-        let y = MARGIN + HEADER + row as f64 * (panel::HEIGHT + MARGIN);
+        let y = MARGIN + header + row as f64 * (panel::HEIGHT + MARGIN);
         panel.write(svg, index, (x, y))?;
     }
     svg.push_str("</svg>\n");
     Ok(())
 }
 
-/// The key, ending at `right` on the title's line.
-fn write_key(svg: &mut String, right: f64) -> fmt::Result {
-    let (training, validation) = (right - 206.0, right - 104.0);
+/// The key, on a line of its own.
+fn write_key(svg: &mut String, base: f64) -> fmt::Result {
+    let (training, validation, middle) = (MARGIN, MARGIN + 102.0, base - 5.0);
     for (class, x) in [("training", training), ("validation", validation)] {
-        writeln!(svg, r#"<path class="{class}" d="M{x} 35h26"/>"#)?;
-        writeln!(svg, r#"<text class="key" x="{}" y="40">{class}</text>"#, x + 34.0)?;
+        writeln!(svg, r#"<path class="{class}" d="M{x} {middle}h26"/>"#)?;
+        writeln!(svg, r#"<text class="key" x="{}" y="{base}">{class}</text>"#, x + 34.0)?;
     }
-    writeln!(svg, r#"<circle class="dot" cx="{}" cy="35" r="3"/>"#, validation + 13.0)
+    writeln!(svg, r#"<circle class="dot" cx="{}" cy="{middle}" r="3"/>"#, validation + 13.0)
 }
 
 #[cfg(test)]
@@ -149,9 +159,32 @@ mod tests {
         (0..steps).map(|step| point(step, 100.0 - step as f64, accuracy)).collect()
     }
 
+    fn drawn(title: &str, training: &[CurvePoint], validation: &[CurvePoint]) -> String {
+        curves(title, training, validation, Density::Single)
+    }
+
+    #[test]
+    fn a_long_title_is_told_to_its_end_on_lines_of_its_own() {
+        let title = "word ".repeat(60);
+        let (short, long) = (drawn("word", &[], &[]), drawn(&title, &[], &[]));
+        assert_eq!(long.matches("class=\"title\"").count(), 4);
+        assert_eq!(long.split("class=\"title\"").skip(1).map(|line| line.matches("word").count()).sum::<usize>(), 60);
+        let height =
+            |svg: &str| svg.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse::<f64>().unwrap();
+        assert_eq!(height(&long), height(&short) + 3.0 * TITLE_LINE);
+    }
+
+    #[test]
+    fn at_twice_the_density_it_is_shown_twice_as_large() {
+        let [single, double] = [Density::Single, Density::Double].map(|density| curves("run", &[], &[], density));
+        assert!(single.contains(r#"width="992" height="656""#), "{single}");
+        assert!(double.contains(r#"width="1984" height="1312""#));
+        assert_eq!(single.split("viewBox").nth(1).unwrap()[..16], double.split("viewBox").nth(1).unwrap()[..16]);
+    }
+
     #[test]
     fn every_panel_has_both_lines() {
-        let svg = curves("run", &line(50, Some(0.5)), &line(5, Some(0.5)));
+        let svg = drawn("run", &line(50, Some(0.5)), &line(5, Some(0.5)));
         assert_eq!(svg.matches("<polyline class=\"training\"").count(), 4);
         assert_eq!(svg.matches("<polyline class=\"validation\"").count(), 4);
         assert_eq!(svg.matches("<circle").count(), 4 * 5 + 1);
@@ -160,7 +193,7 @@ mod tests {
 
     #[test]
     fn models_that_do_not_count_have_no_panel_for_it() {
-        let svg = curves("run", &line(50, None), &[]);
+        let svg = drawn("run", &line(50, None), &[]);
         assert!(!svg.contains("Count accuracy"));
         assert_eq!(svg.matches("<polyline").count(), 3);
     }
@@ -169,7 +202,7 @@ mod tests {
     fn values_that_are_not_finite_never_reach_the_file() {
         let wild = [f64::NAN, f64::INFINITY, 1e300, -1e300, 1.0];
         let training: Vec<_> = (0..).zip(wild).map(|(s, v)| point(s, v, Some(v))).collect();
-        let svg = curves("run", &training, &[point(u64::MAX, f64::NAN, None)]);
+        let svg = drawn("run", &training, &[point(u64::MAX, f64::NAN, None)]);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
@@ -177,17 +210,17 @@ mod tests {
     fn steps_out_of_order_are_sorted() {
         let mut shuffled = line(9, None);
         shuffled.reverse();
-        assert_eq!(curves("run", &shuffled, &[]), curves("run", &line(9, None), &[]));
+        assert_eq!(drawn("run", &shuffled, &[]), drawn("run", &line(9, None), &[]));
     }
 
     #[test]
     fn a_title_cannot_break_the_document() {
-        let svg = curves("<a & \"b\">\u{1}", &[], &[]);
+        let svg = drawn("<a & \"b\">\u{1}", &[], &[]);
         assert!(svg.contains("&lt;a &amp; &quot;b&quot;&gt; </text>"));
     }
 
     #[test]
     fn a_long_training_gives_a_small_file() {
-        assert!(curves("run", &line(200_000, Some(0.9)), &[]).len() < 64 * 1024);
+        assert!(drawn("run", &line(200_000, Some(0.9)), &[]).len() < 64 * 1024);
     }
 }

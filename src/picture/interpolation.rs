@@ -36,7 +36,11 @@ pub fn interpolation(
     density: Density,
 ) -> Result<RgbImage, PictureError> {
     let steps = paths.iter().map(|path| path.steps.len()).max().unwrap_or(0);
-    let share = |step: usize| format!("{:.0} %", 100.0 * step as f64 / (steps.max(2) - 1) as f64);
+    let share = |step: usize| {
+        let percent = 100.0 * step as f64 / (steps.max(2) - 1) as f64;
+        let decimals = usize::from((percent - percent.round()).abs() > 0.05);
+        format!("{percent:.decimals$} %")
+    };
     let headings = std::iter::once("from".to_string()).chain((0..steps).map(share)).chain(["to".to_string()]);
     let mut sheet = Sheet::new(shape).side(SIDE).density(density).title(title).headings(headings);
     sheet = sheet.group_from(1).group_from(steps + 1).footnote(footnote);

@@ -55,7 +55,11 @@ pub fn draw(canvas: &mut RgbImage, (x, y): (u32, u32), text: &str, style: Style)
         if left >= canvas.width() {
             return;
         }
-        draw_glyph(canvas, (left, y), &glyph(letter, style), style.ink);
+        let raster = glyph(letter, style);
+        draw_rows(canvas, (left, y), raster.rows(), style.ink);
+        if letter == 'β' {
+            draw_stem(canvas, (left, y), &raster, style.ink);
+        }
         left = left.saturating_add(advance);
     }
 }
@@ -106,8 +110,7 @@ fn spelled(text: &str) -> String {
     let mut spelled = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
-            // Twins in shape: this is how "β-VAE" gets its beta.
-            'β' => spelled.push('ß'),
+            // Twins in shape.
             'μ' => spelled.push('µ'),
             '−' | '–' | '—' | '‑' => spelled.push('-'),
             '…' => spelled.push_str("..."),
@@ -126,20 +129,43 @@ fn glyph(letter: char, style: Style) -> RasterizedChar {
         Weight::Bold => FontWeight::Bold,
     };
     let height = raster_height(style.density);
+    // Lends β all of its shape but the stem, which `draw_stem` adds.
+    let letter = if letter == 'β' { 'ß' } else { letter };
     get_raster(letter, weight, height)
         .or_else(|| get_raster('?', weight, height))
         .expect("the embedded font has a question mark")
 }
 
-fn draw_glyph(canvas: &mut RgbImage, (x, y): (u32, u32), glyph: &RasterizedChar, ink: Rgb<u8>) {
-    for (down, row) in (0..).zip(glyph.rows()) {
-        for (right, &coverage) in (0..).zip(row) {
+fn draw_rows(
+    canvas: &mut RgbImage,
+    (x, y): (u32, u32),
+    rows: impl IntoIterator<Item = impl AsRef<[u8]>>,
+    ink: Rgb<u8>,
+) {
+    for (down, row) in (0..).zip(rows) {
+        for (right, &coverage) in (0..).zip(row.as_ref()) {
             let at = (x.saturating_add(right), y.saturating_add(down));
             if let Some(pixel) = canvas.get_pixel_mut_checked(at.0, at.1) {
                 *pixel = palette::mix(*pixel, ink, f32::from(coverage) / 255.0);
             }
         }
     }
+}
+
+/// Draws the stem of a letter on below the line: what is inked first in the row of its lower half where that is thinnest.
+fn draw_stem(canvas: &mut RgbImage, (x, y): (u32, u32), letter: &RasterizedChar, ink: Rgb<u8>) {
+    let rows: Vec<_> = letter.rows().collect();
+    let inked = |coverage: &&u8| **coverage > 0;
+    let Some(foot) = rows.iter().rposition(|row| row.iter().any(|coverage| *coverage > 0)) else { return };
+    let stem_of = |row: &&'static [u8]| {
+        let blank = row.iter().take_while(|coverage| !inked(coverage)).count();
+        let stem = row[blank..].iter().take_while(inked).count();
+        (stem > 0).then(|| &row[..blank + stem])
+    };
+    let Some(stem) = rows[foot / 2..foot].iter().filter_map(stem_of).min_by_key(|stem| stem.len()) else { return };
+    let below = u32::try_from(foot + 1).unwrap_or(u32::MAX);
+    // A sixth of the line's height, which is how far p and q reach below it.
+    draw_rows(canvas, (x, y.saturating_add(below)), vec![stem; rows.len() / 6], ink);
 }
 
 #[cfg(test)]
@@ -198,9 +224,28 @@ mod tests {
             draw(&mut canvas, (0, 0), text, style(Density::Single));
             canvas
         };
-        assert_eq!(drawn("β…"), drawn("ß..."));
+        assert_eq!(drawn("μ…"), drawn("µ..."));
         assert_eq!(drawn("漢"), drawn("?"));
         assert_eq!(width("0…9", Density::Single), width("0...9", Density::Single));
+    }
+
+    #[test]
+    fn beta_is_a_sharp_s_with_a_stem_under_the_line() {
+        for density in [Density::Single, Density::Double] {
+            let rows = |text| {
+                let mut canvas = page(40, 40);
+                draw(&mut canvas, (0, 0), text, style(density));
+                let rows: Vec<Vec<bool>> =
+                    canvas.rows().map(|row| row.map(|pixel| *pixel != palette::PAGE).collect()).collect();
+                rows
+            };
+            let (beta, s) = (rows("β"), rows("ß"));
+            let foot = s.iter().rposition(|row| row.contains(&true)).unwrap();
+            assert_eq!(beta[..=foot], s[..=foot]);
+            let stem = beta[foot + 1..].iter().filter(|row| row.contains(&true)).count();
+            assert_eq!(stem as u32, line_height(density) / 6);
+            assert!(foot + 1 + stem <= line_height(density) as usize);
+        }
     }
 
     #[test]

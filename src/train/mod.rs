@@ -9,7 +9,7 @@ mod schedule;
 pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
-use crate::config::{Config, Latent, Objective, OnNonfinite, TrainingConfig};
+use crate::config::{Config, Latent, Objective, OnNonfinite, Rank, TrainingConfig};
 use crate::layers::Extent;
 use crate::model::{Loss, Model, Selection, Variables, Weights};
 use crate::random;
@@ -161,6 +161,7 @@ impl Trainer {
         let trouble = match self.trouble_with_loss(&report, images)? {
             Some(trouble) => Some(trouble),
             None => {
+                // Several devices would average their gradients right after this line: nothing has read them yet.
                 let gradients = loss.total.backward()?;
                 report.gradient_norm = self.adam.gradient_norm(&gradients)?;
                 let trouble = self.trouble_with_gradient(report.gradient_norm, &gradients)?;
@@ -257,10 +258,12 @@ impl Trainer {
 
     /// How entities are selected in the step to come.
     pub fn selection(&self) -> Selection {
+        let selector = &self.config.model.selector;
+        let warm = (self.steps.done as f64) < selector.warm_start * self.config.training.steps as f64;
         Selection {
-            rank_by: self.config.model.selector.rank_by,
+            rank_by: if warm { Rank::Brightness } else { selector.rank_by },
             entities: self.config.model.entities,
-            radius: self.now(&self.config.model.selector.radius).round() as usize,
+            radius: self.now(&selector.radius).round() as usize,
             seed: self.config.training.seed.wrapping_add(self.steps.done),
         }
     }

@@ -8,7 +8,7 @@ use multi_entity_vae::config::{Config, Preset};
 use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::picture::curves::{curves, points_of_metrics};
-use multi_entity_vae::picture::{Shape, input};
+use multi_entity_vae::picture::{Density, Shape, input};
 use multi_entity_vae::run::{Checkpoint, LoadedRun};
 use multi_entity_vae::scene::{Archive, DIGIT_SIDE, idx};
 use multi_entity_vae::train::log::{EventLog, MetricsLog};
@@ -144,7 +144,7 @@ pub fn metrics(data: &[u8]) {
         }
     });
     if let Ok((training, validation)) = points_of_metrics(content, 1.5) {
-        let svg = curves("fuzzed", &training, &validation);
+        let svg = curves("fuzzed", &training, &validation, Density::Single);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 }

@@ -14,7 +14,7 @@ const MOST_BARS: usize = 64;
 /// The posterior means of the first `count` scenes in two latent dimensions.
 pub fn scatter(subject: &Subject<'_>, count: usize, dimensions: Option<(usize, usize)>) -> anyhow::Result<Drawing> {
     let encoded = subject.encoded(count)?;
-    let (a, b) = chosen(subject, dimensions, || Ok(encoded.latents.ranked()))?;
+    let (a, b) = chosen(subject, dimensions, || Ok(ranked(subject, &encoded.latents)))?;
     let at = |mean: &[f32]| (f64::from(mean[a]), f64::from(mean[b]));
     let entities = encoded.latents.entities.iter();
     let points: Vec<_> = entities.zip(&encoded.classes).map(|(entity, class)| (at(&entity.mean), *class)).collect();
@@ -61,12 +61,19 @@ pub fn chosen(
     }
 }
 
+/// The dimensions, those first that a plane shows most of. Each entity of a grid has a dimension or two that tell it from nothing:
+/// of large KL, but much the same for all that are present.
+pub fn ranked(subject: &Subject<'_>, latents: &Latents) -> Vec<usize> {
+    if subject.has_grid() { latents.ranked_by_activity() } else { latents.ranked() }
+}
+
 /// How the two dimensions were chosen, for footnotes.
 pub fn which(subject: &Subject<'_>, asked: Option<(usize, usize)>, (a, b): (usize, usize)) -> String {
     let d = subject.dimensions();
-    let by = match subject.run.config.model.latent {
-        Latent::Point { .. } => "variance",
-        Latent::Gaussian { .. } => "mean KL",
+    let by = match (&subject.run.config.model.latent, subject.has_grid()) {
+        (Latent::Point { .. }, _) => "variance",
+        (_, false) => "mean KL",
+        (_, true) => "variance of the present entities' posterior means",
     };
     match (d, asked) {
         (2, _) => String::new(),

@@ -1,7 +1,7 @@
 //! Pictures of chosen latents: the plane, one dimension at a time, the way from one to another.
 
 use super::Subject;
-use super::encoded::{chosen, which};
+use super::encoded::{chosen, ranked, which};
 use crate::cli::common::stack;
 use crate::cli::pictures::shape;
 use image::RgbImage;
@@ -84,7 +84,7 @@ pub fn manifold(subject: &Subject<'_>, count: usize, dimensions: Option<(usize, 
     if count > MOST_VALUES {
         return Err(crate::cli::usage(format!("--count: at most {MOST_VALUES} values along an axis of a manifold")));
     }
-    let (a, b) = chosen(subject, dimensions, || Ok(subject.encoded(RANKED_BY)?.latents.ranked()))?;
+    let (a, b) = chosen(subject, dimensions, || Ok(ranked(subject, &subject.encoded(RANKED_BY)?.latents)))?;
     let d = subject.dimensions();
     let (rows, columns) = subject.run.model.grid();
     let cell = rows / 2 * columns + columns / 2;

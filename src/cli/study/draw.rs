@@ -15,6 +15,8 @@ use std::path::Path;
 
 /// Quantiles of the prior along each axis of a manifold.
 const VALUES: usize = 20;
+/// Sheets are for dense screens and print; the page shows them at half their width.
+pub const DENSITY: Density = Density::Double;
 /// Pairs of an interpolation.
 const PAIRS: usize = 5;
 /// New images.
@@ -30,7 +32,7 @@ pub fn all(study: &Study<'_>, out: &Path, sitting: &Sitting) -> anyhow::Result<(
         easel.look(model, |subject| {
             easel.save(&manifold(model), &plot::manifold(subject, VALUES, None)?)?;
             let points = plot::scatter(subject, test_digits(subject), None)?;
-            easel.save(&scatter(model), &points.pixels(Density::Single))
+            easel.save(&scatter(model), &points.pixels(DENSITY))
         })?;
     }
     for model in [study.autoencoder_of_the_sweep(), study.vae_of_the_sweep()].into_iter().flatten() {
@@ -40,7 +42,7 @@ pub fn all(study: &Study<'_>, out: &Path, sitting: &Sitting) -> anyhow::Result<(
         easel.look(model, |subject| {
             easel.save_drawing(&kl(model), &plot::kl_bars(subject, test_digits(subject))?)?;
             let run = subject.run;
-            let (sheet, _) = generate::draw(run, SAMPLES, run.config.training.seed, subject.device, Density::Single)?;
+            let (sheet, _) = generate::draw(run, SAMPLES, run.config.training.seed, subject.device, DENSITY)?;
             easel.save(&samples(model), &sheet)
         })?;
     }
@@ -98,11 +100,11 @@ fn strip(study: &Study<'_>, easel: &Easel<'_>) -> anyhow::Result<RgbImage> {
         rows.push(ImageRow { label, images });
     }
     let title = format!(
-        "From sharp to blurred: reconstructions with {} latent dimensions as β rises, on the ELBO's scale (both terms summed, in \
-         nats)",
+        "From sharp to blurred: reconstructions with {} latent dimensions as β rises, on the ELBO's scale, both terms \
+         summed",
         study.dimensions_of_the_sweep()
     );
-    Ok(reconstruction(&title, shape, &rows, Density::Single)?)
+    Ok(reconstruction(&title, shape, &rows, DENSITY)?)
 }
 
 /// Reconstructions of the whole sweep.

@@ -5,7 +5,6 @@ use crate::cli::{common, plot::Subject};
 use anyhow::Context;
 use candle_core::Device;
 use multi_entity_vae::evaluate::Report;
-use multi_entity_vae::picture::Density;
 use multi_entity_vae::run::{LoadedRun, RunFolder};
 use multi_entity_vae::scene::Split;
 use serde::Serialize;
@@ -119,7 +118,7 @@ pub fn with_test_digits<T>(
     let seed = run.config.training.seed;
     let scenes = common::scenes_for(run, None, Split::Test, seed)?;
     let selection = common::selection(run, None, seed)?;
-    let density = Density::Single;
+    let density = super::draw::DENSITY;
     look(&Subject { run, scenes: &scenes, split: Split::Test, seed, selection, device, density })
 }
 

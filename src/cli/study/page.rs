@@ -1,5 +1,6 @@
 //! A page of headings, text, tables and figures, written as Markdown and as HTML that needs no other file.
 
+use super::draw;
 use multi_entity_vae::files::FileError;
 use multi_entity_vae::picture::escaped;
 use std::path::Path;
@@ -102,13 +103,22 @@ impl Block {
                     false => "png",
                 };
                 let (data, caption) = (base64(&bytes), inline(caption));
+                let width = png_width(&bytes).map_or(String::new(), |width| {
+                    format!(" width=\"{}\"", (f64::from(width) / draw::DENSITY.factor()).round())
+                });
                 format!(
-                    "<figure>\n<img src=\"data:image/{kind};base64,{data}\" alt=\"{}\">\n<figcaption>{caption}</figcaption>\n</figure>\n",
+                    "<figure>\n<img src=\"data:image/{kind};base64,{data}\"{width} alt=\"{}\">\n<figcaption>{caption}</figcaption>\n</figure>\n",
                     escaped(file)
                 )
             }
         })
     }
+}
+
+/// Pixels that a PNG is wide, from its header (PNG specification, 11.2.1).
+fn png_width(bytes: &[u8]) -> Option<u32> {
+    let header = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")?;
+    Some(u32::from_be_bytes(*header.first_chunk()?))
 }
 
 /// Text as HTML, with what stands between backticks as code.
@@ -169,6 +179,9 @@ mod tests {
         assert!(html.contains("<p>x &lt; y, as in <code>a &amp; b</code></p>"));
         assert!(html.contains("src=\"data:image/png;base64,Zm9v\"") && !html.contains("src=\"a.png"));
         assert!(page.markdown().contains(r"| 1\|2 |") && page.markdown().contains("](a.png)"));
+        let sheet = multi_entity_vae::picture::png(&image::RgbImage::new(640, 2)).unwrap();
+        std::fs::write(folder.path().join("a.png"), sheet).unwrap();
+        assert!(page.html(folder.path()).unwrap().contains("\" width=\"320\" alt=\"a.png\""), "a dense sheet");
         std::fs::remove_file(folder.path().join("a.png")).unwrap();
         assert!(page.html(folder.path()).is_err());
     }

@@ -16,6 +16,10 @@ const SWEEP: [f64; 7] = [0.1, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0];
 /// Latent dimensions of the sweep.
 const SWEEP_DIMENSIONS: usize = 10;
 
+/// The learning rate of everything but the first autoencoders: it reaches in 12 epochs of two latent dimensions 4 nats less in validation
+/// than the preset's constant does.
+const RATE: &str = r#"training.learning_rate={from=3e-3, to=3e-5, shape="cosine", warmup=0.02}"#;
+
 /// A model to train.
 pub struct Planned {
     /// Of its folder and its pictures.
@@ -68,7 +72,9 @@ impl Plan {
                 ],
             )?,
         ];
-        let vae = |name: String, title: String, epochs, own: &[String]| planned(&name, title, Preset::Vae, epochs, own);
+        let vae = |name: String, title: String, epochs, own: &[String]| {
+            planned(&name, title, Preset::Vae, epochs, &[own, &[RATE.to_string()]].concat())
+        };
         let plane = |beta: &f64| {
             let title = format!("784-256-2-256-784, β = {beta}");
             vae(format!("plane-beta{beta}"), title, 12, &[format!("model.latent.beta={beta}")])

@@ -187,6 +187,7 @@ fn plane(study: &Study<'_>) -> Vec<Block> {
                 percent(chance)
             )),
         )));
+        blocks.extend(not_at_the_best(&all).map(Block::Text));
     }
     for (model, m) in study.plane() {
         let beta = m.beta.map_or("–".into(), number);
@@ -252,6 +253,7 @@ fn sweep(study: &Study<'_>) -> Vec<Block> {
             };
         }
         blocks.push(Block::Text(text));
+        blocks.extend(not_at_the_best(&with_beta).map(Block::Text));
     }
     blocks.push(Block::Figure {
         file: draw::RATE_DISTORTION.into(),
@@ -367,6 +369,25 @@ fn change(from: Option<f64>, to: Option<f64>) -> String {
     format!("{how} from {from:.2} to {to:.2} nats")
 }
 
+/// Where rate or distortion go the wrong way as β rises, which at the minimum of the loss they cannot: of two minima, each is the
+/// better one at its own β, so that the one of larger β has no more KL and no less −log p(x|z).
+fn not_at_the_best(models: &[&Measured]) -> Option<String> {
+    let wrong = |pair: &&[&Measured]| {
+        let rises = |a: Option<f64>, b: Option<f64>| a.zip(b).is_some_and(|(a, b)| b > a);
+        let [a, b] = pair else { return false };
+        rises(a.kl_nats, b.kl_nats) || rises(b.reconstruction_nats, a.reconstruction_nats)
+    };
+    let between = |pair: &[&Measured]| Some(format!("β = {} and {}", number(pair[0].beta?), number(pair[1].beta?)));
+    let places: Vec<_> = models.windows(2).filter(wrong).filter_map(between).collect();
+    (!places.is_empty()).then(|| {
+        format!(
+            "At the minimum of the loss the KL cannot rise with β, nor −log p(x|z) fall. Between {} one of them does: there the \
+             way that training still had to go, or that from training to test digits, is longer than what β changes.",
+            places.join(", and between ")
+        )
+    })
+}
+
 fn nats(value: Option<f64>) -> String {
     value.map_or("–".into(), |value| format!("{value:.2}"))
 }
@@ -392,6 +413,42 @@ fn duration(seconds: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn measured(beta: f64, reconstruction: f64, kl: f64) -> Measured {
+        Measured {
+            name: String::new(),
+            title: String::new(),
+            command: String::new(),
+            beta: Some(beta),
+            beta_of_the_thesis: None,
+            latent_dimensions: 2,
+            parameters: 0,
+            steps: 0,
+            epochs: 0.0,
+            seconds_of_training: 0.0,
+            test_digits: 1,
+            reconstruction_nats: Some(reconstruction),
+            kl_nats: Some(kl),
+            negative_elbo_nats: Some(reconstruction + kl),
+            mse: None,
+            kl_nats_of_dimensions: vec![],
+            active_dimensions: None,
+            neighbour_of_the_same_class: None,
+            neighbour_by_chance: None,
+        }
+    }
+
+    #[test]
+    fn what_theory_forbids_is_named_where_it_happens() {
+        let told = |models: &[Measured]| not_at_the_best(&models.iter().collect::<Vec<_>>());
+        assert_eq!(told(&[measured(0.5, 90.0, 20.0), measured(1.0, 95.0, 17.0), measured(2.0, 95.0, 17.0)]), None);
+        let models = [measured(0.5, 90.0, 20.0), measured(1.0, 95.0, 17.0), measured(2.0, 94.0, 13.0)];
+        let text = told(&models).unwrap();
+        assert!(text.contains("Between β = 1 and 2 one of them does"), "{text}");
+        let models = [measured(0.5, 90.0, 20.0), measured(1.0, 95.0, 21.0), measured(2.0, 94.0, 13.0)];
+        assert!(told(&models).unwrap().contains("Between β = 0.5 and 1, and between β = 1 and 2 one"));
+        assert_eq!(told(&models[..1]), None);
+    }
 
     #[test]
     fn words_follow_the_figures() {

@@ -19,17 +19,14 @@ pub(in crate::picture) struct Frame {
 impl Frame {
     /// A frame for data within two ranges. `corner` is where labels and all begin; the data's rectangle has `size`.
     pub(in crate::picture) fn new(corner: Place, size: Place, x: (f64, f64), y: (f64, f64)) -> Self {
-        let corner = (corner.0 + LABELS, corner.1 + LINE + 8.0);
-        // A tick for about every 80 pixels across and 50 up.
-        let steps = |length: f64, every: f64| (length / every).round() as u32;
-        let (x, y) = (Axis::covering(x.0, x.1, steps(size.0, 80.0)), Axis::covering(y.0, y.1, steps(size.1, 50.0)));
-        Self { corner, size, x, y }
+        let (x, y) = (Axis::covering(x.0, x.1, steps_across(size.0)), Axis::covering(y.0, y.1, steps_up(size.1)));
+        Self { corner: inner(corner), size, x, y }
     }
 
     /// A square frame whose axes share one scale, because distances in it mean something.
-    pub(in crate::picture) fn square(corner: Place, side: f64, range: (f64, f64)) -> Self {
-        let frame = Self::new(corner, (side, side), range, range);
-        Self { y: frame.x.clone(), ..frame }
+    pub(in crate::picture) fn square(corner: Place, side: f64, x: (f64, f64), y: (f64, f64)) -> Self {
+        let (x, y) = Axis::of_one_scale(x, y, steps_across(side));
+        Self { corner: inner(corner), size: (side, side), x, y }
     }
 
     /// Where a value of each axis lies.
@@ -82,6 +79,21 @@ impl Frame {
         drawing.words(Words::new(name, (right, bottom + LINE + 8.0)).anchored(Anchor::End));
         bottom + 2.0 * LINE + 20.0
     }
+}
+
+/// Where the data's rectangle begins, if labels and all begin at `corner`.
+fn inner(corner: Place) -> Place {
+    (corner.0 + LABELS, corner.1 + LINE + 8.0)
+}
+
+/// A tick for about every 80 pixels across …
+fn steps_across(length: f64) -> u32 {
+    (length / 80.0).round() as u32
+}
+
+/// … and for every 50 up.
+fn steps_up(length: f64) -> u32 {
+    (length / 50.0).round() as u32
 }
 
 fn rule(from: Place, to: Place, colour: Rgb<u8>) -> Mark {

@@ -13,7 +13,7 @@ const BASE: f64 = 12.5;
 const STYLE: &str = "\
 text{font-family:system-ui,-apple-system,'Segoe UI','Noto Sans','DejaVu Sans',Helvetica,Arial,sans-serif;font-size:13px}
 .bold{font-weight:600}
-.halo{paint-order:stroke;stroke:#fff;stroke-width:4px;stroke-linejoin:round}
+.halo{stroke:#fff;stroke-width:4px;stroke-linejoin:round}
 path,polyline{fill:none;stroke-linejoin:round;stroke-linecap:round}
 ";
 
@@ -71,14 +71,17 @@ fn write_words(svg: &mut String, words: &Words) -> fmt::Result {
         Anchor::Middle => "middle",
         Anchor::End => "end",
     };
-    let class = match (bold, halo) {
-        (false, false) => "",
-        (true, false) => r#" class="bold""#,
-        (false, true) => r#" class="halo""#,
-        (true, true) => r#" class="bold halo""#,
+    let (fill, y, text) = (hex(*colour), top + BASE, escaped(text));
+    let mut line = |class: &[&str]| {
+        let class = if class.is_empty() { String::new() } else { format!(r#" class="{}""#, class.join(" ")) };
+        writeln!(svg, r#"<text{class} x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{fill}">{text}</text>"#)
     };
-    let (colour, y, text) = (hex(*colour), top + BASE, escaped(text));
-    writeln!(svg, r#"<text{class} x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{colour}">{text}</text>"#)
+    let weight: &[&str] = if *bold { &["bold"] } else { &[] };
+    if *halo {
+        // Under the letters, as an element of its own: not every viewer knows `paint-order`.
+        line(&[weight, &["halo"]].concat())?;
+    }
+    line(weight)
 }
 
 fn hex(Rgb([red, green, blue]): Rgb<u8>) -> String {
