@@ -56,7 +56,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.list {
         return common::print_all(cells.iter().map(|cell| cell.name.clone() + "\n").collect::<String>().as_bytes());
     }
-    let device = common::open_device(args.device, false)?;
+    let device = common::open_device(args.device, args.quiet)?;
     enter(&args.out, &text)?;
     interrupt::listen()?;
     let sweep = Sweep { args: &args, cells: &cells, device, states: Mutex::new(vec![State::Missing; cells.len()]) };

@@ -161,6 +161,7 @@ impl Trainer {
         let trouble = match self.trouble_with_loss(&report, images)? {
             Some(trouble) => Some(trouble),
             None => {
+                // Several devices would average their gradients right after this line: nothing has read them yet.
                 let gradients = loss.total.backward()?;
                 report.gradient_norm = self.adam.gradient_norm(&gradients)?;
                 let trouble = self.trouble_with_gradient(report.gradient_norm, &gradients)?;

@@ -65,11 +65,12 @@ impl Launch {
     }
 }
 
-/// Sizes are 32-bit on the device, where divisions by them are many.
+/// Sizes are 32-bit on the device, where divisions by them are many; half of that range is left for sums of two.
 fn int(size: usize) -> Result<i32> {
+    const MOST: usize = 1 << 30;
     match i32::try_from(size) {
-        Ok(size) => Ok(size),
-        Err(_) => bail!("{size} numbers at once are too many for a GPU kernel: lower the batch"),
+        Ok(int) if size <= MOST => Ok(int),
+        _ => bail!("{size} numbers at once are too many for a GPU kernel: lower the batch"),
     }
 }
 
