@@ -109,12 +109,7 @@ pub fn images_at_once(model: &Model, entities: usize) -> usize {
 pub fn scenes_for(run: &LoadedRun, scenes: Option<&str>, split: Split, seed: u64) -> anyhow::Result<ScenesOf> {
     let scenes = open_scenes(run, scenes, &SceneFlags::default(), split, seed)?;
     if scenes.image() != run.image() {
-        anyhow::bail!(
-            "the scenes of {} are {}, this run's model reads {}; choose other --scenes",
-            scenes.source.name(),
-            scenes.image(),
-            run.image()
-        );
+        return Err(misfit(&scenes, run.image(), &"this command asks for its own size"));
     }
     Ok(scenes)
 }
@@ -130,8 +125,15 @@ pub fn scenes_and_model(
     device: &Device,
 ) -> anyhow::Result<(ScenesOf, LoadedRun)> {
     let scenes = open_scenes(&run, scenes, flags, split, seed)?;
-    let run = run.at(scenes.image(), device)?;
+    let own = run.image();
+    let run = run.at(scenes.image(), device).map_err(|e| misfit(&scenes, own, &e))?;
     Ok((scenes, run))
+}
+
+/// Scenes that a model cannot read.
+fn misfit(scenes: &ScenesOf, own: Extent, reason: &dyn std::fmt::Display) -> anyhow::Error {
+    let (name, image) = (scenes.source.name(), scenes.image());
+    anyhow::anyhow!("the scenes of {name} are {image}, this run's model reads {own}: {reason}; choose other --scenes")
 }
 
 fn open_scenes(

@@ -48,25 +48,21 @@ pub struct LoadedRun {
 /// Why a model cannot read images of another size.
 #[derive(Debug, thiserror::Error)]
 pub enum SizeError {
+    /// Grey is not colour.
+    #[error("it has weights for {0} channels alone")]
+    Channels(usize),
     /// The model says something of the image as a whole.
     #[error(
-        "the scenes are {wanted}, this run's model reads {own}; only a convolutional encoder with a posterior for each cell and a \
-         glimpse decoder, both without coordinates, read images of another size: choose other scenes"
+        "only a convolutional encoder with a posterior for each cell and a glimpse decoder, both without coordinates, read images of \
+         another size"
     )]
-    Fixed {
-        /// What its weights are for.
-        own: Extent,
-        /// What it was to read.
-        wanted: Extent,
-    },
+    Fixed,
+    /// An image that may hold less than what the model was trained on.
+    #[error("a model can read images larger than its own, but no smaller ones")]
+    Smaller,
     /// The configuration does not fit.
-    #[error("for scenes of {wanted}: {error}")]
-    Config {
-        /// What the model was to read.
-        wanted: Extent,
-        /// Why it cannot.
-        error: ConfigError,
-    },
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// From candle.
     #[error(transparent)]
     Tensor(#[from] candle_core::Error),
@@ -97,17 +93,23 @@ impl LoadedRun {
         })
     }
 
-    /// The same weights as a model of images of another extent: the grid of candidates grows with the image.
+    /// The same weights as a model of images of a larger extent: the grid of candidates grows with the image.
     pub fn at(self, image: Extent, device: &Device) -> Result<Self, SizeError> {
         let own = self.image();
         if image == own {
             return Ok(self);
         }
         let config = &self.config.model;
-        if image.channels != own.channels || !config.fits_any_size() {
-            return Err(SizeError::Fixed { own, wanted: image });
+        if image.channels != own.channels {
+            return Err(SizeError::Channels(own.channels));
         }
-        config.validate(image).map_err(|error| SizeError::Config { wanted: image, error })?;
+        if !config.fits_any_size() {
+            return Err(SizeError::Fixed);
+        }
+        if image.height < own.height || image.width < own.width {
+            return Err(SizeError::Smaller);
+        }
+        config.validate(image)?;
         let model = Model::new(config, image, self.variables.frozen(DType::F32, device))?.at_rest()?;
         Ok(Self { model, ..self })
     }

@@ -168,7 +168,7 @@ const CONVERSIONS: &str = r#"
 import sys
 import numpy as np, to_npz
 
-x = np.zeros((3, 50, 50), dtype=np.uint8)
+x = np.zeros((3, 64, 64), dtype=np.uint8)
 x[1, 5:20, 5:20] = 200
 y = np.empty(3, dtype=object)
 y[:] = [[], [7], [1, 2]]
