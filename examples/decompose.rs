@@ -96,6 +96,7 @@ fn rows(model: &Model, examples: &[Example], parts: &Decomposition) -> TensorRes
             present: parts.present[i][k],
         };
         DecompositionRow {
+            label: None,
             input: examples[i].image.clone(),
             reconstruction: merged[i].clone(),
             kl_map: parts.kl_map[i].clone(),

@@ -10,7 +10,17 @@ const MAY_USE: [(&str, &[&str]); 12] = [
     ("layers", &[]),
     ("scene", &["random"]),
     ("picture", &["files"]),
-    ("config", &["layers", "train::Schedule", "scene::Recipe"]),
+    (
+        "config",
+        &[
+            "layers",
+            "train::Schedule",
+            "scene::Disturbance",
+            "scene::GRID_PERIOD",
+            "scene::OptionError",
+            "scene::Recipe",
+        ],
+    ),
     ("model", &["config", "layers", "random"]),
     ("train", &["config", "layers", "model", "random", "files"]),
     ("evaluate", &["config::Binarisation", "model", "random"]),

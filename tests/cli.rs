@@ -1,6 +1,8 @@
 //! Every command through the real program, tiny: what it writes and says, and how it refuses.
 
 mod plots;
+mod quality;
+mod sweep;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
@@ -683,8 +685,19 @@ fn assert_report_keys(report: &Value) {
         "miou",
         "f1",
         "entities_per_scene",
+        "errors",
+        "kl_brightness_correlation",
+        "kl_centre_auc",
+        "brightness_centre_auc",
     ];
-    let besides = ["count_accuracy_sem", "ari_foreground_sem", "log_likelihood_bound_sem"];
+    let besides = [
+        "count_accuracy_sem",
+        "ari_foreground_sem",
+        "log_likelihood_bound_sem",
+        "kl_brightness_correlation_sem",
+        "kl_centre_auc_sem",
+        "brightness_centre_auc_sem",
+    ];
     let keys: BTreeSet<&str> = report.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, promised.into_iter().chain(besides).collect());
     for key in promised {
@@ -694,6 +707,7 @@ fn assert_report_keys(report: &Value) {
             "binarisation" => value.is_string(),
             "importance_samples" => value.is_null() || value.is_u64(),
             "count_confusion" => value.is_null() || value.is_array(),
+            "errors" => value.is_null() || value["splits"].is_u64(),
             _ => value.is_null() || value.is_f64(),
         };
         assert!(fits, "{key}: {value}");

@@ -103,8 +103,8 @@ fn decoder() -> impl Strategy<Value = DecoderConfig> {
 }
 
 fn model() -> impl Strategy<Value = ModelConfig> {
-    let selector =
-        (select(Rank::ALL.to_vec()), schedule()).prop_map(|(rank_by, radius)| SelectorConfig { rank_by, radius });
+    let selector = (select(Rank::ALL.to_vec()), schedule(), mostly(Just(0.0), &[0.5, 1.0, -0.5, f64::NAN]))
+        .prop_map(|(rank_by, radius, warm_start)| SelectorConfig { rank_by, radius, warm_start });
     let compositor = prop_oneof![
         select(CompositorConfig::ALL.to_vec()),
         size().prop_map(|features| CompositorConfig::Render { features })
@@ -129,8 +129,19 @@ fn model() -> impl Strategy<Value = ModelConfig> {
 fn configuration() -> impl Strategy<Value = Config> {
     let binarisation =
         select(vec![Binarisation::GreyScale, Binarisation::Threshold, Binarisation::Dynamic, Binarisation::Static]);
-    let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation)
-        .prop_map(|(scenes, digits, fresh, binarisation)| DataConfig { scenes, digits, fresh, binarisation });
+    let part = || mostly(Just(0.0), &[0.3, 1.0, -0.1, 1.1, f64::NAN]);
+    let disturbance = (part(), part(), mostly(Just(7usize), &[0, 1, 2, 1024, 1025]));
+    let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation, disturbance).prop_map(
+        |(scenes, digits, fresh, binarisation, (noise, grid_lines, grid_period))| DataConfig {
+            scenes,
+            digits,
+            fresh,
+            binarisation,
+            noise,
+            grid_lines,
+            grid_period,
+        },
+    );
     let schedules = (schedule(), schedule(), schedule());
     let intervals = (count(), count(), count(), count(), size());
     let on_nonfinite = select(vec![OnNonfinite::Stop, OnNonfinite::Skip]);

@@ -51,7 +51,7 @@ impl Small {
         let config = ModelConfig {
             encoder,
             latent: Latent::Gaussian { dimensions: 1, beta: 1.0.into() },
-            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into() },
+            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into(), warm_start: 0.0 },
             entities,
             decoder: DecoderConfig {
                 placement,
@@ -351,7 +351,7 @@ fn what_has_no_importance_weights_is_refused_by_name() {
 #[test]
 fn binarised_pixels_are_draws_with_the_right_seed() {
     let open = |binarisation, split, seed| {
-        let data = DataConfig { scenes: "single".into(), digits: "builtin".into(), fresh: false, binarisation };
+        let data = DataConfig { binarisation, ..Preset::Vae.config().data };
         ScenesOf::open(&data, DigitSet::builtin(), split, seed).expect("digits")
     };
     let pixels = |binarisation, split, seed| -> Vec<f32> {

@@ -103,6 +103,7 @@ fn variants() -> Vec<Variant> {
                             selector: SelectorConfig {
                                 rank_by: Rank::ALL[rng.random_range(0..Rank::ALL.len())],
                                 radius: f64::from(rng.random_range(0..3u8)).into(),
+                                warm_start: 0.0,
                             },
                             entities: 1,
                             decoder: DecoderConfig {

@@ -6,6 +6,7 @@ mod clustering;
 mod configurations;
 mod disentanglement;
 mod durability;
+mod editing;
 mod gradients;
 mod hostile;
 mod inputs;

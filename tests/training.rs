@@ -4,7 +4,7 @@ use candle_core::{DType, Device, IndexOp, Result, Tensor, Var};
 use candle_nn::{AdamW, Init, Optimizer, ParamsAdamW};
 use multi_entity_vae::config::{
     Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, OnNonfinite, Placement,
-    Posteriors, Preset,
+    Posteriors, Preset, Rank,
 };
 use multi_entity_vae::layers::{Activation, Extent};
 use multi_entity_vae::model::{Model, Variables};
@@ -483,6 +483,27 @@ fn the_frozen_model_follows_the_training() -> std::result::Result<(), TrainError
     let builder = trainer.variables().builder(DType::F32, &CPU);
     let tracked = Model::new(&config.model, extent(&config), builder)?;
     assert!(tracked.forward(&images, &trainer.selection(), None)?.logits.track_op());
+    Ok(())
+}
+
+#[test]
+fn a_warm_start_ranks_by_brightness_for_its_part_of_training() -> std::result::Result<(), TrainError> {
+    let mut config = tiny();
+    config.training.steps = 4;
+    for (warm_start, warm) in [(0.0, 0), (0.5, 2), (0.6, 3), (1.0, 4)] {
+        config.model.selector.warm_start = warm_start;
+        let mut trainer = Trainer::new(config.clone(), extent(&config), &CPU)?;
+        let mut ranks = Vec::new();
+        for step in 0..4 {
+            ranks.push(trainer.selection().rank_by);
+            let images = batches(&trainer, 1)(step)?;
+            trainer.step(&images)?;
+        }
+        let expected: Vec<Rank> = (0..4).map(|step| if step < warm { Rank::Brightness } else { Rank::Kl }).collect();
+        assert_eq!(ranks, expected, "{warm_start}");
+        // At the end it is over, whatever it was.
+        assert_eq!(trainer.selection().rank_by, Rank::Kl);
+    }
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! What several verbs share: devices, threads, loading runs, printing.
 
+use super::scene_flags::SceneFlags;
 use super::{interrupt, usage};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
@@ -8,7 +9,7 @@ use multi_entity_vae::evaluate::Example;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
-use multi_entity_vae::scene::Split;
+use multi_entity_vae::scene::{SceneOptions, Split};
 use std::io::Write;
 use std::path::Path;
 
@@ -136,20 +137,56 @@ pub fn images_at_once(model: &Model, entities: usize) -> usize {
 
 /// Scenes to look at with a trained run: its own kind, or what `--scenes` names. They must have the model's extent.
 pub fn scenes_for(run: &LoadedRun, scenes: Option<&str>, split: Split, seed: u64) -> anyhow::Result<ScenesOf> {
-    let mut data = run.config.data.clone();
-    if let Some(scenes) = scenes {
-        data.scenes = scenes.to_string();
-    }
-    let scenes = ScenesOf::open(&data, open_digits(&data.digits)?, split, seed)?;
+    let scenes = open_scenes(run, scenes, &SceneFlags::default(), split, seed)?;
     if scenes.image() != run.image() {
         anyhow::bail!(
             "the scenes of {} are {}, this run's model reads {}; choose other --scenes",
-            data.scenes,
+            scenes.source.name(),
             scenes.image(),
             run.image()
         );
     }
     Ok(scenes)
+}
+
+/// The run's own kind of scenes, or what `--scenes` names (which is then as it is, whatever disturbed the run's own), with options;
+/// and the run's model for images of their extent.
+pub fn scenes_and_model(
+    run: LoadedRun,
+    scenes: Option<&str>,
+    flags: &SceneFlags,
+    split: Split,
+    seed: u64,
+    device: &Device,
+) -> anyhow::Result<(ScenesOf, LoadedRun)> {
+    let scenes = open_scenes(&run, scenes, flags, split, seed)?;
+    let run = run.at(scenes.image(), device)?;
+    Ok((scenes, run))
+}
+
+fn open_scenes(
+    run: &LoadedRun,
+    scenes: Option<&str>,
+    flags: &SceneFlags,
+    split: Split,
+    seed: u64,
+) -> anyhow::Result<ScenesOf> {
+    let mut data = run.config.data.clone();
+    let mut own = SceneOptions { disturbance: data.disturbance(), ..SceneOptions::default() };
+    if let Some(scenes) = scenes {
+        data.scenes = scenes.to_string();
+        own = SceneOptions::default();
+    }
+    Ok(ScenesOf::open_with(&data, flags.over(own), open_digits(&data.digits)?, split, seed)?)
+}
+
+/// Says so where scenes can hold more objects than entities are kept.
+pub fn warn_of_few(entities: usize, scenes: &ScenesOf) {
+    if let Some(most) = scenes.source.max_objects().filter(|most| *most > entities) {
+        tell(&format!(
+            "note: these scenes hold up to {most} objects, and {entities} entities are kept; --entities {most} keeps more"
+        ));
+    }
 }
 
 /// `--split`.

@@ -1,6 +1,7 @@
 //! `mevae decompose`: pictures or scenes in, entities out.
 
 use super::common::{self, DeviceChoice};
+use super::scene_flags::SceneFlags;
 use super::{pictures, usage};
 use multi_entity_vae::evaluate::{Decomposition, Example};
 use multi_entity_vae::picture::input::read_fitted;
@@ -20,6 +21,8 @@ pub struct Args {
     /// Scenes of a recipe or .npz file instead of pictures
     #[arg(long, conflicts_with = "images")]
     scenes: Option<String>,
+    #[command(flatten)]
+    options: SceneFlags,
     /// How many of --scenes
     #[arg(long, default_value_t = 6, requires = "scenes", value_parser = clap::value_parser!(u64).range(1..=64))]
     count: u64,
@@ -62,10 +65,22 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.images.is_empty() && args.scenes.is_none() {
         return Err(usage("give at least one picture, or --scenes with a recipe or .npz file"));
     }
+    if args.scenes.is_none() && !args.options.is_empty() {
+        return Err(usage("--size, --objects, --noise, --grid-lines and --grid-period are options of --scenes"));
+    }
     let device = args.device.open()?;
     let run = common::load_run(&args.run, &device)?;
+    let (inputs, run) = match &args.scenes {
+        None => (pictures_in(&args.images, &run)?, run),
+        Some(named) => {
+            let (scenes, run) =
+                common::scenes_and_model(run, Some(named), &args.options, args.split, args.seed, &device)?;
+            common::warn_of_few(args.entities.unwrap_or(run.config.model.entities), &scenes);
+            let examples = scenes.examples(args.count).collect::<Result<Vec<_>, _>>()?;
+            (examples.into_iter().enumerate().map(|(i, e)| (format!("scene-{i:03}"), e)).collect(), run)
+        }
+    };
     let selection = common::selection(&run, args.entities, args.seed)?;
-    let inputs = inputs(&args, &run)?;
     std::fs::create_dir_all(&args.out).map_err(multi_entity_vae::files::FileError::refused("create", &args.out))?;
 
     let examples: Vec<Example> = inputs.iter().map(|(_, example)| example.clone()).collect();
@@ -83,15 +98,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is to be taken apart, by name.
-fn inputs(args: &Args, run: &LoadedRun) -> anyhow::Result<Vec<(String, Example)>> {
-    if let Some(scenes) = &args.scenes {
-        let source = common::scenes_for(run, Some(scenes), args.split, args.seed)?;
-        let examples = source.examples(args.count).collect::<Result<Vec<_>, _>>()?;
-        return Ok(examples.into_iter().enumerate().map(|(i, e)| (format!("scene-{i:03}"), e)).collect());
-    }
+/// Pictures by their names, fitted to what the model reads.
+fn pictures_in(paths: &[PathBuf], run: &LoadedRun) -> anyhow::Result<Vec<(String, Example)>> {
     let mut inputs: Vec<(String, Example)> = Vec::new();
-    for path in &args.images {
+    for path in paths {
         let fitted = read_fitted(path, pictures::shape(run.image()))?;
         for note in &fitted.notes {
             common::tell(&format!("{}: {note}", path.display()));

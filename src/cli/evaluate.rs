@@ -1,13 +1,20 @@
 //! `mevae evaluate`
 
+mod entities;
+mod worst;
+
 use super::common::{self, DeviceChoice};
+use super::scene_flags::SceneFlags;
 use super::usage;
+use candle_core::Device;
+use entities::{At, Entities};
 use multi_entity_vae::config::{Latent, MOST_SCENES};
-use multi_entity_vae::evaluate::{Evaluation, EvaluationError, LikelihoodBound, Report};
+use multi_entity_vae::evaluate::{Evaluation, EvaluationError, LikelihoodBound, Report, SceneOutcome};
 use multi_entity_vae::model::{Model, Selection};
-use multi_entity_vae::run::{DataError, ScenesOf};
+use multi_entity_vae::run::{DataError, LoadedRun, ScenesOf};
 use multi_entity_vae::scene::Split;
 use std::path::PathBuf;
+use worst::Worst;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -16,15 +23,23 @@ pub struct Args {
     /// Recipe (digits, air, survey, single, sprite, sprites, tetrominoes) or .npz file [default: the run's own]
     #[arg(long)]
     scenes: Option<String>,
+    #[command(flatten)]
+    options: SceneFlags,
     /// train, validation, test or general
     #[arg(long, default_value = "test", value_parser = common::parse_split)]
     split: Split,
     /// Number of scenes [default: the run's training.evaluation_scenes]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MOST_SCENES))]
     count: Option<u64>,
-    /// Keep this many entities instead of the run's own K
-    #[arg(long)]
-    entities: Option<usize>,
+    /// Keep this many entities instead of the run's own K: a number, several as in 4,6,8, or a range as in 4..12
+    #[arg(long, value_name = "K")]
+    entities: Option<Entities>,
+    /// Draw this many of the scenes with the most errors to --out
+    #[arg(long, value_name = "N", requires = "out", value_parser = clap::value_parser!(u64).range(1..=64))]
+    worst: Option<u64>,
+    /// The PNG of --worst
+    #[arg(long, requires = "worst")]
+    out: Option<PathBuf>,
     /// Also bound log p(x) with this many samples of the latents for each image, as Burda et al. (2016)
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     importance_samples: Option<u64>,
@@ -46,48 +61,104 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     common::use_threads(args.threads)?;
     let device = args.device.open()?;
     let run = common::load_run(&args.run, &device)?;
-    let selection = common::selection(&run, args.entities, args.seed)?;
-    let scenes = common::scenes_for(&run, args.scenes.as_deref(), args.split, args.seed)?;
-    let count = args.count.unwrap_or(run.config.training.evaluation_scenes);
+    let named = args.scenes.as_deref();
+    let (scenes, run) = common::scenes_and_model(run, named, &args.options, args.split, args.seed, &device)?;
+    let all = match &args.entities {
+        None => vec![run.config.model.entities],
+        Some(entities) => entities.values().to_vec(),
+    };
+    let several = all.len() > 1;
+    if several && args.worst.is_some() {
+        return Err(usage("--worst shows scenes as one K sees them: give --entities one number"));
+    }
     if args.importance_samples.is_some() && matches!(run.config.model.latent, Latent::Point { .. }) {
         return Err(usage(
             "--importance-samples needs a Gaussian latent: this run's is a point, without p(z) and q(z|x)",
         ));
     }
-    let mut report = report(&run.model, &scenes, count, selection, args.seed, &device, || false)?;
-    if let Some(samples) = args.importance_samples {
-        let examples = scenes.examples(count).map(|example| example.map_err(Failure::from));
-        let bound = LikelihoodBound { selection, samples, seed: args.seed }.report(&run.model, examples, &device)?;
-        report.importance_samples = Some(samples);
-        report.log_likelihood_bound_nats = bound.nats;
-        report.log_likelihood_bound_sem = bound.sem;
+    let selections = all.iter().map(|k| common::selection(&run, args.entities.as_ref().map(|_| *k), args.seed));
+    let selections = selections.collect::<anyhow::Result<Vec<_>>>()?;
+    if let Some(most) = all.iter().max() {
+        common::warn_of_few(*most, &scenes);
     }
-    // The file first: what cannot be written is no success, whatever the table says.
-    if let Some(path) = &args.json {
-        common::write_json(path, &report)?;
+    let mut worst = Worst::new(args.worst.unwrap_or(0) as usize);
+    let mut reports = Vec::new();
+    for selection in selections {
+        let entities = selection.entities;
+        let report = args.graded(&run, &scenes, selection, &device, |scene, outcome| worst.see(scene, outcome))?;
+        if let Some(out) = &args.out {
+            worst.draw(&run, &scenes, selection, &device, out)?;
+        }
+        reports.push(At { entities, report });
     }
-    match args.json.as_deref() == Some(std::path::Path::new("-")) {
-        true => missing_truth(&report).lines().for_each(common::tell),
-        false => common::print_all(format!("{report}\n{}", missing_truth(&report)).as_bytes())?,
+    match &reports[..] {
+        [At { report, .. }] => args.show(report, report.to_string(), report),
+        all => args.show(&all, entities::table(all), &all[0].report),
     }
-    Ok(())
 }
 
-/// Grades a model on the first `count` scenes, unless it is told to stop.
-pub fn report(
-    model: &Model,
-    scenes: &ScenesOf,
-    count: u64,
-    selection: Selection,
-    seed: u64,
-    device: &candle_core::Device,
-    stop: impl Fn() -> bool,
-) -> Result<Report, Failure> {
-    let go_on = |example| if stop() { Err(Failure::Stopped) } else { Ok(example?) };
-    let examples = scenes.examples(count).map(go_on);
-    let batch = common::images_at_once(model, selection.entities);
-    let report = Evaluation { selection, batch, seed }.report::<Failure>(model, examples, device)?;
-    Ok(Report { binarisation: Some(scenes.binarisation()), ..report })
+impl Args {
+    /// The scores with one selection.
+    fn graded(
+        &self,
+        run: &LoadedRun,
+        scenes: &ScenesOf,
+        selection: Selection,
+        device: &Device,
+        each: impl FnMut(u64, &SceneOutcome),
+    ) -> anyhow::Result<Report> {
+        let (model, seed) = (&run.model, self.seed);
+        let count = self.count.unwrap_or(run.config.training.evaluation_scenes);
+        let mut report = Grading { model, scenes, count, selection, seed, device }.report(|| false, each)?;
+        if let Some(samples) = self.importance_samples {
+            let examples = scenes.examples(count).map(|example| example.map_err(Failure::from));
+            let bound = LikelihoodBound { selection, samples, seed }.report(model, examples, device)?;
+            report.importance_samples = Some(samples);
+            report.log_likelihood_bound_nats = bound.nats;
+            report.log_likelihood_bound_sem = bound.sem;
+        }
+        Ok(report)
+    }
+
+    /// The scores as a file or as a table, or as both, with what could not be scored.
+    fn show(&self, scores: &impl serde::Serialize, table: String, of: &Report) -> anyhow::Result<()> {
+        // The file first: what cannot be written is no success, whatever the table says.
+        if let Some(path) = &self.json {
+            common::write_json(path, scores)?;
+        }
+        match self.json.as_deref() == Some(std::path::Path::new("-")) {
+            true => missing_truth(of).lines().for_each(common::tell),
+            false => common::print_all(format!("{table}\n{}", missing_truth(of)).as_bytes())?,
+        }
+        match &self.out {
+            Some(out) => common::say(format!("{} shows the scenes with the most errors", out.display())),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A model, and the scenes that it is graded on.
+pub struct Grading<'a> {
+    pub model: &'a Model,
+    pub scenes: &'a ScenesOf,
+    /// The first so many of the scenes.
+    pub count: u64,
+    pub selection: Selection,
+    /// Of the posterior noise.
+    pub seed: u64,
+    pub device: &'a Device,
+}
+
+impl Grading<'_> {
+    /// The scores, unless it is told to stop; every scene's outcome is shown as it comes.
+    pub fn report(&self, stop: impl Fn() -> bool, each: impl FnMut(u64, &SceneOutcome)) -> Result<Report, Failure> {
+        let Self { model, scenes, count, selection, seed, device } = *self;
+        let go_on = |example| if stop() { Err(Failure::Stopped) } else { Ok(example?) };
+        let examples = scenes.examples(count).map(go_on);
+        let batch = common::images_at_once(model, selection.entities);
+        let report = Evaluation { selection, batch, seed }.report_each::<Failure>(model, examples, device, each)?;
+        Ok(Report { binarisation: Some(scenes.binarisation()), ..report })
+    }
 }
 
 /// Scenes or scores.

@@ -4,18 +4,23 @@ mod common;
 mod completions;
 mod decompose;
 mod disentanglement;
+mod edit;
 mod evaluate;
 mod generate;
 mod info;
 mod interrupt;
+mod one_run;
 mod pictures;
 mod plan;
 mod plot;
+mod probe;
 mod progress;
 mod reproduce;
+mod scene_flags;
 mod scenes;
 mod session;
 mod study;
+mod sweep;
 mod train;
 
 use clap::{Parser, Subcommand};
@@ -38,10 +43,14 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Take pictures or scenes apart into their entities
     Decompose(decompose::Args),
+    /// Change the entities of a scene (remove, move, copy, exchange, set a latent) and decode it again
+    Edit(edit::Args),
     /// Score how well the latents of trained runs tell the factors of single sprites apart
     Disentanglement(disentanglement::Args),
     /// Draw new scenes or images from a trained run
     Generate(generate::Args),
+    /// Read class and place of objects off the latents of trained runs by linear probes
+    Probe(probe::Args),
     /// Draw a picture of a trained run
     Plot(plot::Args),
     /// Say what a run is, or (without one) what this program is
@@ -52,6 +61,8 @@ enum Command {
     Scenes(scenes::Args),
     /// Walk from the autoencoder to the β-VAE: train, measure, draw and tell it on one page
     Study(study::Args),
+    /// Train every combination of a grid of configurations and put their scores in one table
+    Sweep(sweep::Args),
     /// Print a completion script for a shell
     Completions(completions::Args),
 }
@@ -83,12 +94,15 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(args),
         Command::Decompose(args) => decompose::run(args),
         Command::Disentanglement(args) => disentanglement::run(args),
+        Command::Edit(args) => edit::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Probe(args) => probe::run(args),
         Command::Plot(args) => plot::run(args),
         Command::Info(args) => info::run(args),
         Command::Reproduce(args) => reproduce::run(args),
         Command::Scenes(args) => scenes::run(args),
         Command::Study(args) => study::run(args),
+        Command::Sweep(args) => sweep::run(args),
         Command::Completions(args) => completions::run(args),
     };
     match done {

@@ -49,6 +49,11 @@ pub fn draw_all(
 
 /// One line about a run, for titles.
 pub fn describe(run: &LoadedRun) -> String {
+    describe_keeping(run, run.config.model.entities)
+}
+
+/// The same where another number of entities is kept than the run's own.
+pub fn describe_keeping(run: &LoadedRun, entities: usize) -> String {
     let model = &run.config.model;
     let (rows, columns) = run.model.grid();
     let scale = "on the ELBO's scale, both terms summed";
@@ -63,8 +68,7 @@ pub fn describe(run: &LoadedRun) -> String {
     match rows * columns {
         1 => format!("{name} with {dimensions} latent dimensions, {beta}"),
         n => format!(
-            "multi-entity {name}, {} of {n} candidates kept, {dimensions} latent dimensions each, {beta}",
-            model.entities
+            "multi-entity {name}, {entities} of {n} candidates kept, {dimensions} latent dimensions each, {beta}"
         ),
     }
 }
@@ -76,12 +80,17 @@ pub fn decomposition_sheet(
     parts: &Decomposition,
 ) -> anyhow::Result<image::RgbImage> {
     let rows = decomposition_rows(&run.model, parts, examples)?;
-    let title = format!("Scenes taken apart · {}", describe(run));
-    Ok(decomposition(&title, shape(run.image()), &rows, Density::Single)?)
+    let kept = parts.present.first().map_or(0, Vec::len);
+    sheet_of(&format!("Scenes taken apart · {}", describe_keeping(run, kept)), run, &rows)
+}
+
+/// Rows that were made before.
+pub fn sheet_of(title: &str, run: &LoadedRun, rows: &[DecompositionRow]) -> anyhow::Result<image::RgbImage> {
+    Ok(decomposition(title, shape(run.image()), rows, Density::Single)?)
 }
 
 /// The sheet's rows as plain data.
-fn decomposition_rows(
+pub fn decomposition_rows(
     model: &Model,
     decomposition: &Decomposition,
     examples: &[Example],
@@ -91,6 +100,7 @@ fn decomposition_rows(
     let alone = decomposition.alone(model)?;
     let (grid_rows, grid_columns) = model.grid();
     let row = |i: usize| DecompositionRow {
+        label: None,
         input: examples[i].image.clone(),
         reconstruction: merged[i].clone(),
         kl_map: decomposition.kl_map[i].clone(),

@@ -126,16 +126,9 @@ fn conclude(
     let run = LoadedRun::from_checkpoint(&checkpoint, device)?;
     let scenes = ScenesOf::open(&config.data, digits.clone(), Split::Test, config.training.seed)?;
     let selection = final_selection(&config.model.selector, config.model.entities, config.training.seed);
-    let report = evaluate::report(
-        &run.model,
-        &scenes,
-        config.training.evaluation_scenes,
-        selection,
-        config.training.seed,
-        device,
-        interrupt::requested,
-    )
-    .map_err(|e| match e {
+    let (count, seed) = (config.training.evaluation_scenes, config.training.seed);
+    let grading = evaluate::Grading { model: &run.model, scenes: &scenes, count, selection, seed, device };
+    let report = grading.report(interrupt::requested, |_, _| ()).map_err(|e| match e {
         evaluate::Failure::Stopped => anyhow::Error::from(Stopped),
         e => e.into(),
     })?;

@@ -1,8 +1,9 @@
 //! `mevae scenes`
 
+use super::scene_flags::SceneFlags;
 use super::{common, usage};
 use multi_entity_vae::run::open_digits;
-use multi_entity_vae::scene::{Archive, Recipe, SceneSource, Split};
+use multi_entity_vae::scene::{Archive, Recipe, SceneOptions, SceneSource, Split};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -10,6 +11,8 @@ pub struct Args {
     /// digits, air, survey, single, sprite, sprites or tetrominoes
     #[arg(long, default_value = "digits")]
     recipe: Recipe,
+    #[command(flatten)]
+    options: SceneFlags,
     /// Number of scenes
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
@@ -37,7 +40,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.out.exists() && !args.overwrite {
         return Err(usage(format!("{} is there already; --overwrite replaces it", args.out.display())));
     }
-    let source = SceneSource::from_recipe(args.recipe, open_digits(&args.digits)?, args.split, args.seed)?;
+    let (options, digits) = (args.options.over(SceneOptions::default()), open_digits(&args.digits)?);
+    let source = SceneSource::from_recipe_with(args.recipe, options, digits, args.split, args.seed)?;
     if !source.endless() && args.count > source.len() {
         return Err(usage(format!(
             "{} has {} scenes in this split, fewer than {}",
@@ -51,7 +55,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Err(usage(format!("{} scenes are too many for one file; write several with other --seed", args.count)));
     }
     let scenes = (0..args.count).map(|i| source.scene(i)).collect::<Result<Vec<_>, _>>()?;
-    let slots = args.recipe.max_objects(args.split);
+    let slots = source.max_objects().unwrap_or_else(|| args.recipe.max_objects(args.split));
     Archive::gather(source.shape(), slots, scenes)?.write(&args.out)?;
     common::say(format!("{} scenes of {} → {}", args.count, args.recipe, args.out.display()))?;
     Ok(())

@@ -229,16 +229,9 @@ impl<'a> Session<'a> {
         } else {
             trainer.selection()
         };
-        let report = evaluate::report(
-            trainer.model(),
-            self.validation,
-            config.training.validation_scenes,
-            selection,
-            seed,
-            self.device,
-            interrupt::requested,
-        );
-        let report = match report {
+        let (scenes, count) = (self.validation, config.training.validation_scenes);
+        let grading = evaluate::Grading { model: trainer.model(), scenes, count, selection, seed, device: self.device };
+        let report = match grading.report(interrupt::requested, |_, _| ()) {
             Err(evaluate::Failure::Stopped) => return Ok(()),
             report => report?,
         };

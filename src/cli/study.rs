@@ -7,16 +7,14 @@ mod plan;
 mod story;
 
 use super::common::{self, DeviceChoice};
-use super::plan::Plan as Training;
 use super::progress::Talk;
-use super::session::{Limits, Place};
-use super::train::Resumed;
-use super::{Stopped, interrupt, usage};
+use super::session::Limits;
+use super::{Stopped, interrupt, one_run, usage};
 use candle_core::Device;
 use measure::Measured;
 use multi_entity_vae::config::Config;
 use multi_entity_vae::files::{FileError, read_text, write_bytes_atomic};
-use multi_entity_vae::run::{Checkpoint, RunFolder};
+use multi_entity_vae::run::RunFolder;
 use plan::{Plan, Planned};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -114,35 +112,11 @@ struct Sitting {
 /// Trains a model, or what is left of its training; a run that is done is left as it is.
 fn carry_out(out: &Path, model: &Planned, sitting: &Sitting) -> anyhow::Result<RunFolder> {
     let path = out.join("runs").join(&model.name);
-    let resumed = match RunFolder::open(&path) {
-        Ok(folder) if is_done(&folder, model)? => return Ok(folder),
-        Ok(_) => Some(Resumed::open(&path)?),
-        Err(_) => None,
-    };
-    let checkpoint = resumed.as_ref().and_then(|resumed| resumed.checkpoint.as_ref());
-    let training = Training::open(model.config.clone(), checkpoint, sitting.device.clone())?;
-    let place = match resumed {
-        Some(resumed) => resumed.place(&model.config)?,
-        None => {
-            let (folder, lock) = RunFolder::create(&path, false, &model.config)?;
-            Place { folder, lock, from: None }
-        }
-    };
-    training.carry_out(place, sitting.limits).map_err(|error| match error.is::<Stopped>() {
+    let done = one_run::carry_out(&path, &model.config, &sitting.device, sitting.limits);
+    done.map_err(|error| match error.is::<Stopped>() {
         true => stopped(sitting),
         false => error,
-    })?;
-    Ok(RunFolder::open(&path)?)
-}
-
-/// Whether a run was trained to its end and evaluated. One of another configuration is none of the study's.
-fn is_done(folder: &RunFolder, model: &Planned) -> anyhow::Result<bool> {
-    if folder.config_text()? != model.config.to_toml() {
-        let (path, name) = (folder.path().display(), &model.name);
-        anyhow::bail!("{path} holds a run with another configuration than the study's {name}; choose another --out");
-    }
-    let written = folder.last().exists() && folder.scores().exists() && folder.file("curves.svg").exists();
-    Ok(written && Checkpoint::load(&folder.last())?.progress.step >= model.config.training.steps)
+    })
 }
 
 /// Makes the study's folder, or finds that it is one that can be gone on with.

@@ -22,6 +22,8 @@ pub use presets::Preset;
 pub use validate::MOST_SCENES;
 
 use crate::layers::LayerSpec;
+use crate::scene::Disturbance;
+use crate::scene::GRID_PERIOD;
 use crate::train::Schedule;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +49,22 @@ pub struct DataConfig {
     pub fresh: bool,
     /// What becomes of grey pixels.
     pub binarisation: Binarisation,
+    /// Standard deviation of Gaussian noise on a recipe's images, white being 1 and clipped there; 0 for none.
+    #[serde(default)]
+    pub noise: f64,
+    /// Brightness of a grid of lines under a recipe's images, white being 1; 0 for none.
+    #[serde(default)]
+    pub grid_lines: f64,
+    /// Pixels from one of these lines to the next.
+    #[serde(default = "grid_period")]
+    pub grid_period: usize,
+}
+
+impl DataConfig {
+    /// What is done to the images of a recipe.
+    pub fn disturbance(&self) -> Disturbance {
+        Disturbance { noise: self.noise, grid_lines: self.grid_lines, grid_period: self.grid_period }
+    }
 }
 
 /// The optimisation. Schedules depend on the step alone, never on the clock.
@@ -91,6 +109,11 @@ pub struct TrainingConfig {
 /// Runs that were saved before there was an idle KL had none.
 fn idle_beta() -> Schedule {
     0.0.into()
+}
+
+/// Configurations that were saved before there were grids had no other.
+fn grid_period() -> usize {
+    GRID_PERIOD
 }
 
 /// Values of every preset, and of configurations that were saved before there was a choice.

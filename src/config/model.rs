@@ -133,6 +133,9 @@ pub struct SelectorConfig {
     /// Suppression radius in cells: candidates within it of a kept one (in the larger of the two directions) cannot be kept too.
     /// 0 is plain top-K. Rounded to a whole number where it is scheduled.
     pub radius: Schedule,
+    /// Part of training, from its beginning, in which brightness ranks the candidates before `rank_by` does; 0 for none.
+    #[serde(default)]
+    pub warm_start: f64,
 }
 
 /// The score of a candidate.
@@ -318,6 +321,15 @@ impl ModelConfig {
             }
             _ => (1, 1),
         }
+    }
+
+    /// Whether the same weights make a model of images of any size: where nothing is said of the image as a whole.
+    pub fn fits_any_size(&self) -> bool {
+        let per_cell = matches!(
+            self.encoder,
+            EncoderConfig::Convolutional { posteriors: Posteriors::PerCell, coordinates: false, .. }
+        );
+        per_cell && matches!(self.decoder.placement, Placement::Glimpse { .. }) && !self.decoder.coordinates
     }
 
     /// Pixels that a cell is high and wide. The last cells reach beyond an image whose size is not a multiple of it.

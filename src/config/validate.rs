@@ -4,6 +4,7 @@ use super::model::strides;
 use super::size::{self, Size};
 use super::*;
 use crate::layers::Extent;
+use crate::scene::OptionError;
 use crate::train::Schedule;
 
 /// Upper bounds that keep a typing error from becoming an allocation of the whole machine.
@@ -47,9 +48,20 @@ impl Config {
         non_negative("training.learning_rate", &t.learning_rate)?;
         non_negative("training.location_charge", &t.location_charge)?;
         non_negative("training.idle_beta", &t.idle_beta)?;
+        self.check_disturbance()?;
         self.model.validate(image)?;
         self.check_objective()?;
         self.check_size(image)
+    }
+
+    fn check_disturbance(&self) -> Result<(), ConfigError> {
+        let Self { data, .. } = self;
+        let refused = |e: OptionError| ConfigError::Invalid { key: format!("data.{}", e.option), reason: e.reason };
+        data.disturbance().check().map_err(refused)?;
+        let reason = "disturbs the scenes of a recipe, and data.scenes is a file: set it to 0, or choose a recipe";
+        let of_a_recipe = !data.scenes.ends_with(".npz");
+        check("data.noise", of_a_recipe || data.noise == 0.0, reason)?;
+        check("data.grid_lines", of_a_recipe || data.grid_lines == 0.0, reason)
     }
 
     /// Importance weights are p(x, z) / q(z|x): there is nothing in them for a β, a charge or a point to act on.
@@ -104,6 +116,8 @@ impl ModelConfig {
         self.validate_latent(n)?;
         let radius = &self.selector.radius;
         non_negative("model.selector.radius", radius)?;
+        let part = (0.0..=1.0).contains(&self.selector.warm_start);
+        check("model.selector.warm_start", part, "must be a part of training, between 0 (none) and 1")?;
         self.decoder.validate()?;
         if let CompositorConfig::Render { features } = self.compositor {
             width("model.compositor.features", features)?;

@@ -1,8 +1,10 @@
 //! Scene by scene to a report.
 
 use super::counting::{CountConfusion, CountTooLarge};
+use super::errors::Errors;
+use super::kl_map::MapScores;
 use super::mean::Mean;
-use super::report::Report;
+use super::report::{ErrorReport, Report};
 use super::segmentation::SegmentationScores;
 
 /// What the model made of one scene.
@@ -22,6 +24,10 @@ pub struct SceneOutcome {
     pub predicted_count: usize,
     /// The scores of the masks, where the true ones are known.
     pub segmentation: Option<SegmentationScores>,
+    /// What went wrong, where the true masks are known.
+    pub errors: Option<Errors>,
+    /// What the KL map follows.
+    pub kl_map: MapScores,
 }
 
 /// Averages outcomes in memory that does not grow with their number.
@@ -38,6 +44,10 @@ pub struct Accumulator {
     ari_all: Mean,
     miou: Mean,
     f1: Mean,
+    errors: ErrorReport,
+    brightness_correlation: Mean,
+    centre_auc: Mean,
+    brightness_centre_auc: Mean,
 }
 
 impl Accumulator {
@@ -62,6 +72,12 @@ impl Accumulator {
             self.miou.extend(scores.miou);
             self.f1.extend(scores.f1);
         }
+        if let Some(errors) = scene.errors {
+            self.errors.add(errors);
+        }
+        self.brightness_correlation.extend(scene.kl_map.brightness_correlation);
+        self.centre_auc.extend(scene.kl_map.centre_auc);
+        self.brightness_centre_auc.extend(scene.kl_map.brightness_centre_auc);
         Ok(())
     }
 
@@ -93,6 +109,13 @@ impl Accumulator {
             f1: self.f1.value(),
             entities_per_scene: self.entities.value(),
             count_confusion: (self.counts.scenes() > 0).then_some(self.counts),
+            errors: (self.errors.scenes > 0).then_some(self.errors),
+            kl_brightness_correlation: self.brightness_correlation.value(),
+            kl_brightness_correlation_sem: self.brightness_correlation.standard_error(),
+            kl_centre_auc: self.centre_auc.value(),
+            kl_centre_auc_sem: self.centre_auc.standard_error(),
+            brightness_centre_auc: self.brightness_centre_auc.value(),
+            brightness_centre_auc_sem: self.brightness_centre_auc.standard_error(),
             // What was evaluated, and bounds beyond the ELBO, the caller knows.
             ..Report::default()
         }
@@ -112,6 +135,8 @@ mod tests {
             truth_count: Some(2),
             predicted_count: 2,
             segmentation: None,
+            errors: None,
+            kl_map: MapScores::default(),
         }
     }
 
@@ -132,7 +157,7 @@ mod tests {
             squared_error: 0.75,
             truth_count: Some(2),
             predicted_count: 5,
-            segmentation: None,
+            ..outcome()
         };
         let report = report(&[outcome(), other]);
         assert_eq!(report.scenes, 2);
@@ -160,6 +185,27 @@ mod tests {
         assert_eq!(report.ari_foreground_sem, Some(0.25));
         assert_eq!(report.ari_all, Some(0.5));
         assert_eq!((report.ami_foreground, report.miou, report.f1), (None, None, None));
+    }
+
+    #[test]
+    fn errors_are_summed_over_the_scenes_whose_masks_are_known() {
+        let with = |errors| SceneOutcome { errors: Some(errors), ..outcome() };
+        let split = Errors { splits: 1, misses: 2, ..Errors::default() };
+        let report = report(&[with(split), with(Errors::default()), with(split), outcome()]);
+        let kinds = Errors { splits: 2, misses: 4, ..Errors::default() };
+        assert_eq!(report.errors, Some(ErrorReport { scenes: 3, without: 1, kinds }));
+    }
+
+    #[test]
+    fn the_kl_map_is_averaged_over_scenes() {
+        let with = |correlation, auc| SceneOutcome {
+            kl_map: MapScores { brightness_correlation: correlation, centre_auc: auc, brightness_centre_auc: None },
+            ..outcome()
+        };
+        let report = report(&[with(Some(0.25), None), with(Some(0.75), Some(0.5)), outcome()]);
+        assert_eq!((report.kl_brightness_correlation, report.kl_brightness_correlation_sem), (Some(0.5), Some(0.25)));
+        assert_eq!((report.kl_centre_auc, report.kl_centre_auc_sem), (Some(0.5), None));
+        assert_eq!(report.brightness_centre_auc, None);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::counting::CountConfusion;
+use super::errors::Errors;
 use crate::config::Binarisation;
 
 /// Means over the scenes of an evaluation; `None`, in JSON `null`, where no scene defines a value.
@@ -58,6 +59,48 @@ pub struct Report {
     pub f1: Option<f64>,
     /// The number of entities found.
     pub entities_per_scene: Option<f64>,
+    /// How entities were wasted or shared, where the true masks are known.
+    #[serde(default)]
+    pub errors: Option<ErrorReport>,
+    /// Rank correlation, over the cells of a scene, of KL and mean intensity.
+    #[serde(default)]
+    pub kl_brightness_correlation: Option<f64>,
+    /// Standard error of `kl_brightness_correlation`.
+    #[serde(default)]
+    pub kl_brightness_correlation_sem: Option<f64>,
+    /// Area under the ROC curve of the cells' KL for "an object's centre lies in the cell".
+    #[serde(default)]
+    pub kl_centre_auc: Option<f64>,
+    /// Standard error of `kl_centre_auc`.
+    #[serde(default)]
+    pub kl_centre_auc_sem: Option<f64>,
+    /// The same of the cells' mean intensity.
+    #[serde(default)]
+    pub brightness_centre_auc: Option<f64>,
+    /// Standard error of `brightness_centre_auc`.
+    #[serde(default)]
+    pub brightness_centre_auc_sem: Option<f64>,
+}
+
+/// What went wrong in many scenes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorReport {
+    /// Scenes whose true masks are known.
+    pub scenes: u64,
+    /// Those of them without any error.
+    pub without: u64,
+    /// The errors of all of them together.
+    #[serde(flatten)]
+    pub kinds: Errors,
+}
+
+impl ErrorReport {
+    /// Adds a scene.
+    pub fn add(&mut self, errors: Errors) {
+        self.scenes += 1;
+        self.without += u64::from(errors.total() == 0);
+        self.kinds += errors;
+    }
 }
 
 /// Shown for what no scene defines.
@@ -94,8 +137,25 @@ impl fmt::Display for Report {
         row(out, "ARI, all pixels", fixed(self.ari_all, 3), "background is a cluster")?;
         row(out, "mean IoU", fixed(self.miou, 3), "objects and matched entities")?;
         row(out, "mean F1", fixed(self.f1, 3), "objects and matched entities")?;
-
+        self.kl_map(out)?;
+        self.errors.map_or(Ok(()), |found| errors(out, &found))?;
         counts.map_or(Ok(()), |counts| confusion(out, counts))
+    }
+}
+
+impl Report {
+    /// What the KL map follows, where there is one.
+    fn kl_map(&self, out: &mut fmt::Formatter) -> fmt::Result {
+        if self.kl_brightness_correlation.is_none() && self.kl_centre_auc.is_none() {
+            return Ok(());
+        }
+        let correlation = with_error(self.kl_brightness_correlation, self.kl_brightness_correlation_sem, 3);
+        let kl = with_error(self.kl_centre_auc, self.kl_centre_auc_sem, 3);
+        let brightness = with_error(self.brightness_centre_auc, self.brightness_centre_auc_sem, 3);
+        writeln!(out)?;
+        row(out, "KL, brightness", correlation, "rank correlation over the cells of a scene")?;
+        row(out, "KL, centres", kl, "area under the ROC curve: cells with an object's centre")?;
+        row(out, "light, centres", brightness, "the same for the brightness of a cell")
     }
 }
 
@@ -119,6 +179,16 @@ fn with_error(value: Option<f64>, standard_error: Option<f64>, decimals: usize) 
         rest += &format!(" ± {standard_error:.decimals$}");
     }
     (whole, rest)
+}
+
+fn errors(out: &mut fmt::Formatter, found: &ErrorReport) -> fmt::Result {
+    writeln!(out)?;
+    writeln!(out, "Errors in {} scenes with masks, {} of them without any", found.scenes, found.without)?;
+    writeln!(out)?;
+    for (name, meaning, count) in found.kinds.kinds() {
+        row(out, name, (count.to_string(), String::new()), meaning)?;
+    }
+    Ok(())
 }
 
 fn confusion(out: &mut fmt::Formatter, counts: &CountConfusion) -> fmt::Result {
@@ -173,6 +243,17 @@ mod tests {
             miou: Some(0.8),
             f1: None,
             entities_per_scene: Some(1.0),
+            errors: Some(ErrorReport {
+                scenes: 4,
+                without: 2,
+                kinds: Errors { splits: 3, misses: 1, ..Errors::default() },
+            }),
+            kl_brightness_correlation: Some(0.4125),
+            kl_brightness_correlation_sem: Some(0.0051),
+            kl_centre_auc: Some(0.99),
+            kl_centre_auc_sem: Some(0.001),
+            brightness_centre_auc: Some(0.75),
+            brightness_centre_auc_sem: None,
         }
     }
 
@@ -197,6 +278,18 @@ mod tests {
   ARI, all pixels       -0.010          background is a cluster
   mean IoU               0.800          objects and matched entities
   mean F1                –              objects and matched entities
+
+  KL, brightness         0.412 ± 0.005  rank correlation over the cells of a scene
+  KL, centres            0.990 ± 0.001  area under the ROC curve: cells with an object's centre
+  light, centres         0.750          the same for the brightness of a cell
+
+Errors in 4 scenes with masks, 2 of them without any
+
+  duplicates             0              entities on an object that another explains
+  splits                 3              further entities that share one object
+  merges                 0              further objects that one entity swallowed
+  misses                 1              objects without an entity
+  hallucinations         0              entities beside every object
 
 Scenes by number of objects (rows) and of entities found (columns)
 
@@ -241,12 +334,20 @@ Scenes by number of objects (rows) and of entities found (columns)
             "miou",
             "f1",
             "entities_per_scene",
+            "errors",
+            "kl_brightness_correlation",
+            "kl_brightness_correlation_sem",
+            "kl_centre_auc",
+            "kl_centre_auc_sem",
+            "brightness_centre_auc",
+            "brightness_centre_auc_sem",
         ];
         // Whether a JSON object keeps the order of its keys depends on the features of serde_json.
         keys.sort_unstable();
         expected.sort_unstable();
         assert_eq!(keys, expected);
         assert!(json["f1"].is_null());
+        assert_eq!(json["errors"]["splits"], 3);
         assert_eq!(json["binarisation"], "static");
         assert_eq!(json["count_confusion"][2], serde_json::json!([0, 1, 1]));
     }

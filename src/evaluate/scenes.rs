@@ -1,6 +1,8 @@
 //! A model over many scenes: every loss and score, in constant memory.
 
 use super::accumulator::{Accumulator, SceneOutcome};
+use super::errors::Errors;
+use super::kl_map::{MapScores, centre_cells};
 use super::log_factorials::LogFactorials;
 use super::presence::presence;
 use super::report::Report;
@@ -50,6 +52,8 @@ pub struct Decomposition {
     pub masks: Vec<Vec<u8>>,
     /// The same without the background: 255 only where no entity is present at all.
     pub foreground: Vec<Vec<u8>>,
+    /// How strongly each entity, there or not, draws each pixel, in [0, 1]: B lists of K lists of H·W.
+    pub strengths: Vec<Vec<Vec<f32>>>,
 }
 
 impl Decomposition {
@@ -67,7 +71,8 @@ impl Decomposition {
         let strengths = strengths.flatten_from(2)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
         let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present));
         let (masks, foreground) = pairs.unzip();
-        Ok(Self { kl_map: inference.candidates.kl_map()?, inference, components, present, masks, foreground })
+        let kl_map = inference.candidates.kl_map()?;
+        Ok(Self { kl_map, inference, components, present, masks, foreground, strengths })
     }
 
     /// What each entity draws by itself: B lists of K images (H·W·C) in [0, 1].
@@ -125,22 +130,45 @@ impl Evaluation {
         scenes: impl IntoIterator<Item = Result<Example, E>>,
         device: &Device,
     ) -> Result<Report, E> {
+        self.report_each(model, scenes, device, |_, _| ())
+    }
+
+    /// The same, which also shows every scene's outcome, with its number from 0, as it goes.
+    pub fn report_each<E: From<EvaluationError>>(
+        &self,
+        model: &Model,
+        scenes: impl IntoIterator<Item = Result<Example, E>>,
+        device: &Device,
+        mut each: impl FnMut(u64, &SceneOutcome),
+    ) -> Result<Report, E> {
+        let mut number = 0;
+        let mut each = |outcome: &SceneOutcome| {
+            each(number, outcome);
+            number += 1;
+        };
         let mut state = State { accumulator: Accumulator::default(), factorials: LogFactorials::default(), batches: 0 };
         let mut batch = Vec::with_capacity(self.batch);
         for scene in scenes {
             batch.push(scene?);
             if batch.len() == self.batch {
-                self.add(&mut state, model, &batch, device)?;
+                self.add(&mut state, model, &batch, device, &mut each)?;
                 batch.clear();
             }
         }
         if !batch.is_empty() {
-            self.add(&mut state, model, &batch, device)?;
+            self.add(&mut state, model, &batch, device, &mut each)?;
         }
         Ok(state.accumulator.finish())
     }
 
-    fn add(&self, state: &mut State, model: &Model, batch: &[Example], device: &Device) -> Result<(), EvaluationError> {
+    fn add(
+        &self,
+        state: &mut State,
+        model: &Model,
+        batch: &[Example],
+        device: &Device,
+        each: &mut impl FnMut(&SceneOutcome),
+    ) -> Result<(), EvaluationError> {
         let images = stack(model, batch, device)?;
         let decomposition = Decomposition::of(model, &images, &self.selection)?;
         let inference = &decomposition.inference;
@@ -149,13 +177,16 @@ impl Evaluation {
         let error = (inference.reconstruction()? - &images)?.sqr()?.flatten_from(1)?.mean(1)?;
         let error = error.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let (rows, columns) = model.grid();
+        let brightness = model.brightness(&images)?;
         let located = if model.is_placed() { log_choose(rows * columns, self.selection.entities) } else { 0.0 };
         for (i, scene) in batch.iter().enumerate() {
             let score = |truth: &Vec<u8>| {
                 let (predicted, foreground) = (&decomposition.masks[i], &decomposition.foreground[i]);
                 SegmentationScores::of(Masks { truth, predicted, foreground }, &mut state.factorials)
             };
-            state.accumulator.add(SceneOutcome {
+            let truth = scene.masks.as_deref();
+            let centres = truth.map(|truth| centre_cells(truth, model.image().width, model.grid(), model.cell()));
+            let outcome = SceneOutcome {
                 reconstruction_nats: -f64::from(reconstruction[i]),
                 kl_nats: kl[i],
                 location_nats: located,
@@ -163,7 +194,14 @@ impl Evaluation {
                 truth_count: scene.count,
                 predicted_count: decomposition.present[i].iter().filter(|p| **p).count(),
                 segmentation: scene.masks.as_ref().map(score).transpose()?,
-            })?;
+                errors: truth.map(|truth| {
+                    let Decomposition { masks, strengths, present, .. } = &decomposition;
+                    Errors::of(truth, &masks[i], &strengths[i], &present[i])
+                }),
+                kl_map: MapScores::of(&decomposition.kl_map[i], &brightness[i], centres.as_deref()),
+            };
+            state.accumulator.add(outcome)?;
+            each(&outcome);
         }
         Ok(())
     }

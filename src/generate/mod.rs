@@ -4,9 +4,10 @@
 //! not: most candidates are empty, so the prior itself decodes to nothing, and blank pictures would be drawn. There (and for a
 //! deterministic latent, which has no prior) a density is fitted to the latents of the *present* entities of training scenes,
 //! with the empirical distributions of how many there are and where; see [`Generator::describe`]. Chosen latents instead of
-//! sampled ones are in [`walk`].
+//! sampled ones are in [`walk`], scenes changed entity by entity in [`edit`].
 
 mod density;
+pub mod edit;
 pub mod walk;
 
 pub use density::{DensityError, GaussianMixture};

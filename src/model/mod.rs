@@ -132,6 +132,16 @@ impl Model {
         self.grid
     }
 
+    /// Pixels that a cell is high and wide.
+    pub fn cell(&self) -> (usize, usize) {
+        self.cell
+    }
+
+    /// Mean intensity of every cell of images (B, H, W, C): B lists of N.
+    pub fn brightness(&self, images: &Tensor) -> Result<Vec<Vec<f32>>> {
+        selector::brightness(images, self.grid, self.cell)
+    }
+
     /// Whether the decoder is told the cells of the entities, which makes their location part of the model.
     pub fn is_placed(&self) -> bool {
         self.placed

@@ -75,7 +75,7 @@ pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usiz
 }
 
 /// Mean intensity of each cell of each image.
-fn brightness(
+pub(super) fn brightness(
     images: &Tensor,
     (rows, columns): (usize, usize),
     (cell_h, cell_w): (usize, usize),

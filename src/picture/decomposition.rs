@@ -28,6 +28,8 @@ const FOOTNOTE: &str = "Framed cells of the KL map are the kept entities. Masks 
 /// All images are of the scenes' shape, in 0…1, as (height, width, channels).
 #[derive(Clone, Debug)]
 pub struct DecompositionRow {
+    /// What is written to the left of the row.
+    pub label: Option<String>,
     /// The scene.
     pub input: Vec<f32>,
     /// The scene put together again from its entities.
@@ -82,7 +84,7 @@ pub fn decomposition(
         .footnote(FOOTNOTE)
         .colour_bar(ColourBar { column: 1, low: "0".into(), high: nats(highest) });
     for (number, row) in (1..).zip(rows) {
-        sheet = sheet.row(None, row.tiles(shape, highest, number)?);
+        sheet = sheet.row(row.label.as_deref(), row.tiles(shape, highest, number)?);
     }
     sheet.draw()
 }
@@ -184,6 +186,7 @@ mod tests {
         let mut masks = vec![BACKGROUND; 64];
         masks[9] = 0;
         DecompositionRow {
+            label: None,
             input: vec![0.0; 64],
             reconstruction: vec![0.0; 64],
             kl_map: vec![0.0; 16],
@@ -216,6 +219,12 @@ mod tests {
         bright.kl_map[15] = f32::NAN;
         let picture = drawn(bright).unwrap();
         assert!(count(&picture, palette::ramp(1.0)) >= 32 * 32);
+    }
+
+    #[test]
+    fn a_label_stands_to_the_left() {
+        let labelled = DecompositionRow { label: Some("scene 3: 1 split".into()), ..row() };
+        assert!(drawn(labelled).unwrap().width() > drawn(row()).unwrap().width());
     }
 
     #[test]

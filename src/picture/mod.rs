@@ -8,6 +8,7 @@
 //! | module             | what it draws or reads                                  |
 //! |--------------------|---------------------------------------------------------|
 //! | [`decomposition`]  | scenes taken apart: KL map, merged image, masks, entities |
+//! | [`editing`]        | scenes whose entities were changed, before and after    |
 //! | [`reconstruction`] | inputs above the reconstructions of one or more models  |
 //! | [`samples`]        | images drawn from the prior                             |
 //! | [`manifold`]       | the decoded plane of two latent dimensions              |
@@ -30,6 +31,7 @@ pub mod curves;
 pub mod decomposition;
 mod density;
 pub mod drawing;
+pub mod editing;
 mod error;
 mod gif;
 pub mod grid;

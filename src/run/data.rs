@@ -4,7 +4,7 @@ use crate::config::{Binarisation, DataConfig};
 use crate::evaluate::Example;
 use crate::layers::Extent;
 use crate::random;
-use crate::scene::{Batch, BatchesError, DigitSet, DigitsError, Scene, SceneSource, SourceError, Split};
+use crate::scene::{Batch, BatchesError, DigitSet, DigitsError, Scene, SceneOptions, SceneSource, SourceError, Split};
 use rand::Rng;
 use std::path::Path;
 use std::sync::Arc;
@@ -79,7 +79,19 @@ pub struct ScenesOf {
 impl ScenesOf {
     /// Opens a split. `seed` makes the scenes of a recipe.
     pub fn open(data: &DataConfig, digits: Arc<DigitSet>, split: Split, seed: u64) -> Result<Self, DataError> {
-        let source = Arc::new(SceneSource::open(&data.scenes, digits, split, seed)?);
+        let options = SceneOptions { disturbance: data.disturbance(), ..SceneOptions::default() };
+        Self::open_with(data, options, digits, split, seed)
+    }
+
+    /// The same with other options of its recipe than the configuration's.
+    pub fn open_with(
+        data: &DataConfig,
+        options: SceneOptions,
+        digits: Arc<DigitSet>,
+        split: Split,
+        seed: u64,
+    ) -> Result<Self, DataError> {
+        let source = Arc::new(SceneSource::open_with(&data.scenes, options, digits, split, seed)?);
         Ok(Self { source, binarisation: data.binarisation, split, seed })
     }
 

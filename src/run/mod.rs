@@ -25,7 +25,7 @@ pub use folder::{FolderError, RunFolder};
 pub use lock::RunLock;
 pub use maker::Maker;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::layers::Extent;
 use crate::model::{Model, Variables};
 use candle_core::{DType, Device};
@@ -41,6 +41,35 @@ pub struct LoadedRun {
     pub progress: Progress,
     /// Numbers that were trained.
     pub parameters: usize,
+    /// The weights.
+    variables: Variables,
+}
+
+/// Why a model cannot read images of another size.
+#[derive(Debug, thiserror::Error)]
+pub enum SizeError {
+    /// The model says something of the image as a whole.
+    #[error(
+        "the scenes are {wanted}, this run's model reads {own}; only a convolutional encoder with a posterior for each cell and a \
+         glimpse decoder, both without coordinates, read images of another size: choose other scenes"
+    )]
+    Fixed {
+        /// What its weights are for.
+        own: Extent,
+        /// What it was to read.
+        wanted: Extent,
+    },
+    /// The configuration does not fit.
+    #[error("for scenes of {wanted}: {error}")]
+    Config {
+        /// What the model was to read.
+        wanted: Extent,
+        /// Why it cannot.
+        error: ConfigError,
+    },
+    /// From candle.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
 }
 
 impl LoadedRun {
@@ -64,7 +93,23 @@ impl LoadedRun {
             model: model.at_rest().map_err(|e| checkpoint.damaged(e.to_string()))?,
             progress: progress.clone(),
             parameters: variables.count(),
+            variables,
         })
+    }
+
+    /// The same weights as a model of images of another extent: the grid of candidates grows with the image.
+    pub fn at(self, image: Extent, device: &Device) -> Result<Self, SizeError> {
+        let own = self.image();
+        if image == own {
+            return Ok(self);
+        }
+        let config = &self.config.model;
+        if image.channels != own.channels || !config.fits_any_size() {
+            return Err(SizeError::Fixed { own, wanted: image });
+        }
+        config.validate(image).map_err(|error| SizeError::Config { wanted: image, error })?;
+        let model = Model::new(config, image, self.variables.frozen(DType::F32, device))?.at_rest()?;
+        Ok(Self { model, ..self })
     }
 
     /// Extent of the model's images.

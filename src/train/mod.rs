@@ -9,7 +9,7 @@ mod schedule;
 pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
-use crate::config::{Config, Latent, Objective, OnNonfinite, TrainingConfig};
+use crate::config::{Config, Latent, Objective, OnNonfinite, Rank, TrainingConfig};
 use crate::layers::Extent;
 use crate::model::{Loss, Model, Selection, Variables, Weights};
 use crate::random;
@@ -257,10 +257,12 @@ impl Trainer {
 
     /// How entities are selected in the step to come.
     pub fn selection(&self) -> Selection {
+        let selector = &self.config.model.selector;
+        let warm = (self.steps.done as f64) < selector.warm_start * self.config.training.steps as f64;
         Selection {
-            rank_by: self.config.model.selector.rank_by,
+            rank_by: if warm { Rank::Brightness } else { selector.rank_by },
             entities: self.config.model.entities,
-            radius: self.now(&self.config.model.selector.radius).round() as usize,
+            radius: self.now(&selector.radius).round() as usize,
             seed: self.config.training.seed.wrapping_add(self.steps.done),
         }
     }

@@ -9,12 +9,14 @@
 //! more) are inked by two or more digits, and 17.4 % of the scenes (28.9 % of those with at least
 //! two digits) have such a pixel.
 //!
-//! This recipe is frozen, so that results stay comparable: a better idea becomes a new recipe.
+//! This recipe is frozen, so that results stay comparable: a better idea becomes a new recipe. Its canvas and most digits alone can
+//! be chosen anew ([`Frame`]), for scenes larger than those that a model was trained on.
 
 use rand::Rng;
 
 use super::super::digits::{DIGIT_SIDE, Digits};
 use super::super::layers::{Layers, WHOLE_TILE};
+use super::super::options::OptionError;
 use super::super::resize::Rect;
 
 /// Height and width of the canvas.
@@ -26,12 +28,61 @@ pub const MAX_OBJECTS: usize = 4;
 /// Least distance of two tiles, in the larger of the two directions.
 const MIN_DISTANCE: u32 = 14;
 
+/// No canvas is larger.
+const LARGEST_CANVAS: usize = 1024;
+
+/// No scene has more digits, so that masks and counts hold them.
+const MOST_DIGITS: usize = 200;
+
+/// The canvas, and how many digits lie on it at the most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    canvas: usize,
+    most: usize,
+}
+
+impl Frame {
+    /// The recipe's own.
+    pub const OWN: Self = Self { canvas: CANVAS, most: MAX_OBJECTS };
+
+    /// Pairs of tiles that are too close, in the mean over independent places, for places still to be drawn until none is.
+    const MOST_CLOSE_PAIRS: f64 = 8.0;
+
+    /// Another one, its own where nothing else is chosen. Digits that would hardly ever find a place are refused.
+    pub fn new(canvas: Option<usize>, most: Option<usize>) -> Result<Self, OptionError> {
+        let (canvas, most) = (canvas.unwrap_or(CANVAS), most.unwrap_or(MAX_OBJECTS));
+        if !(DIGIT_SIDE..=LARGEST_CANVAS).contains(&canvas) {
+            let reason = format!("must be between {DIGIT_SIDE} and {LARGEST_CANVAS} pixels");
+            return Err(OptionError { option: "size", reason });
+        }
+        // Two corners are closer than `MIN_DISTANCE` in one direction with a probability of about (2 · 14 − 1) / places.
+        let places = (canvas - DIGIT_SIDE + 1) as f64;
+        let close = (f64::from(2 * MIN_DISTANCE - 1) / places).min(1.0).powi(2);
+        let fits = |most: usize| most as f64 * (most as f64 - 1.0) / 2.0 * close <= Self::MOST_CLOSE_PAIRS;
+        if most > MOST_DIGITS || !fits(most) {
+            let largest = (0..=MOST_DIGITS).rev().find(|most| fits(*most)).unwrap_or(1);
+            let reason = format!("at most {largest} digits find a place on {canvas}×{canvas} pixels, not {most}");
+            return Err(OptionError { option: "objects", reason });
+        }
+        Ok(Self { canvas, most })
+    }
+
+    /// Height and width of the canvas.
+    pub const fn canvas(self) -> usize {
+        self.canvas
+    }
+
+    /// Most digits of a scene.
+    pub const fn most(self) -> usize {
+        self.most
+    }
+}
+
 /// Lays out one scene.
-pub fn lay_out(digits: Digits<'_>, rng: &mut impl Rng, layers: &mut Layers) {
+pub fn lay_out(digits: Digits<'_>, frame: Frame, rng: &mut impl Rng, layers: &mut Layers) {
     layers.clear();
-    let count = rng.random_range(0..=MAX_OBJECTS as u32) as usize;
-    let corners = place(rng, count);
-    for &[x, y] in &corners[..count] {
+    let count = rng.random_range(0..=frame.most as u32) as usize;
+    for [x, y] in place(rng, frame.canvas, count) {
         let index = rng.random_range(0..digits.len() as u32) as usize;
         let area = Rect { x: x as usize, y: y as usize, ..WHOLE_TILE };
         layers.push(digits.label(index), digits.image(index), WHOLE_TILE, area);
@@ -40,12 +91,12 @@ pub fn lay_out(digits: Digits<'_>, rng: &mut impl Rng, layers: &mut Layers) {
 
 /// Corners of `count` tiles. All of them are drawn again if any two are too close: redrawing only
 /// the last one would favour placements that leave it room.
-fn place(rng: &mut impl Rng, count: usize) -> [[u32; 2]; MAX_OBJECTS] {
-    const LAST: u32 = (CANVAS - DIGIT_SIDE) as u32;
-    let mut corners = [[0; 2]; MAX_OBJECTS];
+fn place(rng: &mut impl Rng, canvas: usize, count: usize) -> Vec<[u32; 2]> {
+    let last = (canvas - DIGIT_SIDE) as u32;
+    let mut corners = vec![[0; 2]; count];
     loop {
-        for corner in &mut corners[..count] {
-            *corner = [rng.random_range(0..=LAST), rng.random_range(0..=LAST)];
+        for corner in &mut corners {
+            *corner = [rng.random_range(0..=last), rng.random_range(0..=last)];
         }
         if (1..count).all(|i| corners[..i].iter().all(|&other| apart(corners[i], other))) {
             return corners;
@@ -118,7 +169,7 @@ mod tests {
         let mut rng = random::stream(0, "places", 0);
         let mut sums = [0u64; 3];
         for _ in 0..3_000 {
-            let corners = place(&mut rng, 3);
+            let corners = place(&mut rng, CANVAS, 3);
             (0..3).for_each(|i| sums[i] += u64::from(corners[i][0].abs_diff(18)));
         }
         // Sequential placement would push the last digits outwards by about two pixels.

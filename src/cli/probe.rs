@@ -1,0 +1,180 @@
+//! `mevae probe`: what linear probes read off the latents of objects.
+
+use super::common::{self, DeviceChoice};
+use multi_entity_vae::evaluate::{Described, Latents, ProbeScores, probe};
+use multi_entity_vae::model::Selection;
+use multi_entity_vae::run::{LoadedRun, ScenesOf};
+use multi_entity_vae::scene::{NO_BOX, Scene, Split};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Folders of trained runs, a row or more of the table each
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// Recipe or .npz file with labels, boxes and masks [default: each run's own]
+    #[arg(long)]
+    scenes: Option<String>,
+    /// Scenes of the train split to fit the probes to, and of the test split to read
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    count: u64,
+    /// Seed of the scenes
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Also write the scores as JSON (- for standard output instead of the table)
+    #[arg(long)]
+    json: Option<PathBuf>,
+    /// CPU threads [default: all]; the result does not depend on it
+    #[arg(long)]
+    threads: Option<usize>,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: DeviceChoice,
+}
+
+/// What was read off one code.
+#[derive(Debug, Serialize)]
+struct Row {
+    model: String,
+    /// What of the model is the code.
+    code: &'static str,
+    /// How many numbers it has.
+    dimensions: usize,
+    /// Which of the test scenes' objects were read.
+    objects_of: &'static str,
+    /// Share of these objects that have a code at all.
+    covered: f64,
+    #[serde(flatten)]
+    scores: ProbeScores,
+}
+
+pub fn run(args: Args) -> anyhow::Result<()> {
+    common::use_threads(args.threads)?;
+    let device = args.device.open()?;
+    let mut rows = Vec::new();
+    for path in &args.runs {
+        let run = common::load_run(path, &device)?;
+        let selection = common::selection(&run, None, args.seed)?;
+        let described = |split| {
+            let scenes = common::scenes_for(&run, args.scenes.as_deref(), split, args.seed)?;
+            Objects::of(&run, &scenes, args.count, selection, &device)
+        };
+        let (fitted, read) = (described(Split::Train)?, described(Split::Test)?);
+        for (code, cells) in [("z", false), ("z and cell", true)] {
+            // One cell says nothing.
+            if cells && run.model.grid() == (1, 1) {
+                continue;
+            }
+            for (objects_of, single) in [("all scenes", false), ("scenes of one object", true)] {
+                let (objects, covered) = read.described(cells, single);
+                let fitted = fitted.described(cells, single).0;
+                let dimensions = fitted.first().map_or(0, |object| object.code.len());
+                let Some(scores) = probe(&fitted, &objects) else {
+                    common::tell(&format!(
+                        "{}: no object of {objects_of} has a code; nothing can be read",
+                        path.display()
+                    ));
+                    continue;
+                };
+                rows.push(Row { model: path.display().to_string(), code, dimensions, objects_of, covered, scores });
+            }
+        }
+    }
+    if let Some(path) = &args.json {
+        common::write_json(path, &rows)?;
+    }
+    match args.json.as_deref() == Some(Path::new("-")) {
+        true => Ok(()),
+        false => common::print_all(table(&rows).as_bytes()),
+    }
+}
+
+/// The objects of many scenes, with the code of each that has one.
+struct Objects {
+    /// In each scene.
+    counts: Vec<usize>,
+    /// Scene, object and its cell's row and column.
+    known: Vec<(usize, [f64; 2], Described)>,
+}
+
+impl Objects {
+    /// Of a grid, an object's code is that of the entity whose pixels are most of all its own; of a single posterior, the same z is the
+    /// code of every object in the scene.
+    fn of(
+        run: &LoadedRun,
+        scenes: &ScenesOf,
+        count: u64,
+        selection: Selection,
+        device: &candle_core::Device,
+    ) -> anyhow::Result<Self> {
+        let (grid, columns) = (run.model.grid(), run.model.grid().1);
+        let mut latents = Latents::default();
+        let mut examples = scenes.examples(count);
+        let batch = common::images_at_once(&run.model, selection.entities);
+        let mut counts = Vec::new();
+        let mut known = Vec::new();
+        loop {
+            let batch = examples.by_ref().take(batch).collect::<Result<Vec<_>, _>>()?;
+            if batch.is_empty() {
+                return Ok(Self { counts, known });
+            }
+            let images = common::stack(&batch, run.image(), device)?;
+            let masks: Vec<_> = batch.into_iter().map(|example| example.masks).collect();
+            let before = latents.scenes;
+            latents.entities.clear();
+            latents.add(&run.model, &images, &masks, &selection)?;
+            for scene in before..latents.scenes {
+                let Scene { labels: Some(labels), boxes: Some(boxes), masks: Some(_), .. } =
+                    scenes.source.scene(scene as u64)?
+                else {
+                    anyhow::bail!("{} lacks labels, boxes or masks, so there is nothing to read", scenes.source.name());
+                };
+                counts.push(labels.len());
+                for (object, (&class, of)) in labels.iter().zip(boxes).enumerate().filter(|(_, (_, of))| *of != NO_BOX)
+                {
+                    let its = |found: Option<u8>| grid == (1, 1) || found.map(usize::from) == Some(object);
+                    let mut entities = latents.entities.iter().filter(|entity| entity.scene == scene);
+                    let Some(entity) = entities.find(|entity| its(entity.object)) else { continue };
+                    let code = entity.mean.iter().map(|z| f64::from(*z)).collect();
+                    let [x0, y0, x1, y1] = of.map(f64::from);
+                    let cell = [(entity.cell / columns) as f64, (entity.cell % columns) as f64];
+                    let centre = [(y0 + y1) / 2.0, (x0 + x1) / 2.0];
+                    known.push((scene, cell, Described { code, class, centre }));
+                }
+            }
+        }
+    }
+
+    /// Those that have a code, with or without the cell, in all scenes or in scenes of one object; and which share of them that is.
+    fn described(&self, cells: bool, single: bool) -> (Vec<Described>, f64) {
+        let counts = |count: &usize| !single || *count == 1;
+        let all: usize = self.counts.iter().filter(|count| counts(count)).sum();
+        let known = self.known.iter().filter(|(scene, ..)| counts(&self.counts[*scene]));
+        let described = known.map(|(_, cell, object)| {
+            let mut object = object.clone();
+            object.code.extend(cell.iter().filter(|_| cells));
+            object
+        });
+        let described: Vec<Described> = described.collect();
+        let share = described.len() as f64 / all.max(1) as f64;
+        (described, share)
+    }
+}
+
+fn table(rows: &[Row]) -> String {
+    let width = |text: fn(&Row) -> &str| rows.iter().map(|row| text(row).chars().count()).max().unwrap_or(0);
+    let (model, code, of) = (width(|r| &r.model).max(5), width(|r| r.code).max(4), width(|r| r.objects_of).max(10));
+    let mut text = format!(
+        "{:model$}  {:code$}  numbers  {:of$}  objects  with a code  class accuracy  position R²  error (pixels)\n",
+        "model", "code", "objects of"
+    );
+    for Row { model: name, code: what, dimensions, objects_of, covered, scores } in rows {
+        let ProbeScores { objects, class_accuracy, position_r2, position_error } = scores;
+        text += &format!(
+            "{name:model$}  {what:code$}  {dimensions:>7}  {objects_of:of$}  {objects:>7}  {covered:>11.3}  {class_accuracy:>14.3}  \
+             {position_r2:>11.3}  {position_error:>14.2}\n"
+        );
+    }
+    text
+}
