@@ -48,13 +48,17 @@ impl Preset {
         if scenes != config.data.scenes {
             config.data = data(scenes, false);
             if self == Self::MultiEntity {
-                config.model.entities = match scenes.parse() {
+                let recipe = scenes.parse();
+                config.model.entities = match recipe {
                     Ok(Recipe::Single | Recipe::Sprite) => 1,
                     Ok(Recipe::Air | Recipe::Tetrominoes) => 3,
                     Ok(Recipe::Sprites) => 5,
                     Ok(Recipe::Survey) => 6,
                     _ => config.model.entities,
                 };
+                if matches!(recipe, Ok(Recipe::Air)) {
+                    for_air(&mut config);
+                }
             }
         }
         config
@@ -154,6 +158,14 @@ fn multi_entity() -> Config {
             on_nonfinite: OnNonfinite::Stop,
         },
     }
+}
+
+/// Digits of three quarters of the size need glimpses of three quarters, lest one draws two digits that are close; and two close digits
+/// need close cells, once the KL map has learnt to peak once for each.
+fn for_air(config: &mut Config) {
+    config.model.decoder.placement = Placement::Glimpse { patch: 28 };
+    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.32);
+    config.training.steps = 20_000;
 }
 
 fn data(scenes: &str, fresh: bool) -> DataConfig {
