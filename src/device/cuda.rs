@@ -26,10 +26,10 @@ pub fn open(number: usize) -> Result<Device, DeviceError> {
     }
     // A stream of our own, the same for all threads: candle's usual one is another in each thread, with nothing to order them.
     let opened = guarded(move || Device::new_cuda_with_stream(number));
-    let device = opened.map_err(DeviceError::Library)?.map_err(|e| DeviceError::Library(e.to_string()))?;
+    let device = opened.map_err(DeviceError::Library)?.map_err(|e| DeviceError::Driver(e.to_string()))?;
     if let Device::Cuda(device) = &device {
         let ready = guarded(AssertUnwindSafe(|| prepare_gpu(device))).map_err(DeviceError::Library)?;
-        ready.map_err(|e| DeviceError::Library(e.to_string()))?;
+        ready.map_err(|e| DeviceError::Kernels(e.to_string()))?;
     }
     Ok(device)
 }

@@ -65,11 +65,14 @@ pub enum DeviceError {
         n => format!("there are {n}, cuda:0 to cuda:{}", n - 1),
     })]
     TooFew(usize),
-    /// A library beside the driver is missing or does not fit.
+    /// A library beside the driver is missing.
     #[error(
         "{0}; LD_LIBRARY_PATH must name the folder that holds libcublas, libcurand and libnvrtc (README, section GPU)"
     )]
     Library(String),
+    /// Kernels that this crate brings do not come to run.
+    #[error("the GPU kernels cannot be made ready: {0}; is the driver as new as the CUDA toolkit?")]
+    Kernels(String),
 }
 
 impl FromStr for Choice {
@@ -192,7 +195,7 @@ mod tests {
             }
             DeviceError::TooFew(devices) => assert!(cfg!(feature = "cuda") && *devices < 999),
             DeviceError::Library(_) => assert!(cfg!(feature = "cuda") && says.contains("LD_LIBRARY_PATH")),
-            DeviceError::Unknown(_) => panic!("{says}"),
+            DeviceError::Unknown(_) | DeviceError::Kernels(_) => panic!("{says}"),
         }
         assert!(DeviceError::TooFew(0).to_string().contains("CUDA_VISIBLE_DEVICES"));
         assert!(DeviceError::TooFew(1).to_string().contains("only device is cuda:0"));

@@ -20,15 +20,19 @@ pub fn prepare(device: &CudaDevice) -> Result<()> {
     function(device, "fold").map(|_| ())
 }
 
-/// A kernel by its name.
-fn function(device: &CudaDevice, kernel: &str) -> Result<CudaFunction> {
+/// The kernels, compiled; it takes no GPU.
+fn compiled() -> &'static std::result::Result<String, String> {
     static PTX: OnceLock<std::result::Result<String, String>> = OnceLock::new();
-    let compiled = PTX.get_or_init(|| match compile_ptx(SOURCE) {
+    PTX.get_or_init(|| match compile_ptx(SOURCE) {
         Ok(ptx) => Ok(ptx.to_src()),
         Err(CompileError::CompileError { log, .. }) => Err(log.to_string_lossy().into_owned()),
         Err(other) => Err(other.to_string()),
-    });
-    match compiled {
+    })
+}
+
+/// A kernel by its name.
+fn function(device: &CudaDevice, kernel: &str) -> Result<CudaFunction> {
+    match compiled() {
         Ok(ptx) => Ok(device.get_or_load_custom_func(kernel, "mevae", ptx)?.into_cuda_function()),
         Err(reason) => bail!("NVRTC does not compile the GPU kernels: {reason}"),
     }
@@ -87,5 +91,25 @@ impl Machine for CudaStorage {
 
     fn into_storage(self) -> Storage {
         Storage::Cuda(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// Where NVRTC is installed; where it is not, its bindings panic.
+    #[test]
+    fn nvrtc_compiles_every_kernel() {
+        match std::panic::catch_unwind(super::compiled) {
+            Err(_) => crate::layers::gpu::twin::skipped("NVRTC is not installed"),
+            Ok(Err(log)) => panic!("{log}"),
+            Ok(Ok(ptx)) => {
+                let kernels = super::SOURCE.lines().filter_map(|line| line.strip_prefix("KERNEL("));
+                let names: Vec<_> = kernels.filter_map(|line| line.split(')').next()).collect();
+                assert_eq!(names.len(), 10, "{names:?}");
+                for name in names {
+                    assert!(ptx.contains(&format!(".entry {name}(")), "{name}");
+                }
+            }
+        }
     }
 }
