@@ -142,8 +142,11 @@ fn conclude(
     let scenes = if recipe { "Held-out scenes (test split)" } else { "The scenes of the file, which was trained on" };
     let mut text = format!("\n{scenes}, weights of step {}:\n{report}\n\n", run.progress.step);
     text += &format!("The run is in {}. Look at:\n", session.folder.path().display());
-    for (file, what) in drawn {
-        text += &format!("  {:<40} {what}\n", session.folder.file(file).display().to_string());
+    let drawn = drawn.into_iter().map(|(file, what)| (session.folder.file(file).display().to_string(), what));
+    let drawn: Vec<_> = drawn.collect();
+    let width = drawn.iter().map(|(path, _)| path.chars().count()).max().unwrap_or(0);
+    for (path, what) in drawn {
+        text += &format!("  {path:width$}  {what}\n");
     }
     common::print_all(text.as_bytes())
 }
