@@ -88,7 +88,7 @@ pub use compose::{Rule, compose};
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::{AdamStep, adam as adam_on_gpu, prepare as prepare_gpu};
 pub use instructions::{Instructions, VARIABLE as INSTRUCTIONS_VARIABLE};
-pub use kl::gaussian_kl;
+pub use kl::{gaussian_kl, gaussian_kl_of_dimensions};
 pub(crate) use op::{contiguous, contiguous_mut, on_cpu};
 pub use place::{Places, place};
 pub use stack::{LayerSpec, Stack};

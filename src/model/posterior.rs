@@ -1,7 +1,7 @@
 //! q(z|x): what the encoder says of each candidate, and what is kept of it.
 
 use crate::config::Latent;
-use crate::layers::gaussian_kl;
+use crate::layers::{gaussian_kl, gaussian_kl_of_dimensions};
 use candle_core::{D, DType, Device, Result, Tensor, bail};
 
 /// Log-variances are kept in [−`LOG_VAR_LIMIT`, `LOG_VAR_LIMIT`]: deviations between 0.7 % and 150 of the prior's, so that no
@@ -53,10 +53,10 @@ impl Posterior {
 
     /// What each dimension adds to the KL, ½ (σ² + μ² − log σ² − 1) in nats: (B, N, D); `None` for a deterministic latent.
     pub fn kl_of_dimensions(&self) -> Result<Option<Tensor>> {
-        let Some(log_var) = self.log_var()? else { return Ok(None) };
-        // Term by term near 0 each, so that nothing cancels where a posterior is nearly the prior.
-        let terms = (((log_var.exp()? - 1.0)? - log_var)? + self.mean()?.sqr()?)?;
-        Ok(Some((terms * 0.5)?))
+        match &self.latent {
+            Latent::Gaussian { .. } => gaussian_kl_of_dimensions(&self.parameters, LOG_VAR_LIMIT).map(Some),
+            Latent::Point { .. } => Ok(None),
+        }
     }
 
     /// KL(q ‖ N(0, I)) = ½ Σ (σ² + μ² − log σ² − 1) in nats, (B, N) (Kingma & Welling 2014, appendix B).
