@@ -1,11 +1,13 @@
-//! How the cost of a training step grows with the work: `cargo bench --bench scaling [-- --quick]`. Starts from the default model
-//! and changes one size at a time; prints Markdown, milliseconds per image (median of the steps) and what that is beside the
-//! row before. `--quick` takes one step each: to see that it runs.
+//! How the cost of a training step grows with the work: `cargo bench --bench scaling [-- --quick] [--plots FOLDER]`. Starts from the
+//! default model and changes one size at a time; prints Markdown, milliseconds per image (median of the steps) and what that is beside
+//! the row before. `--quick` takes one step each: to see that it runs. `--plots` draws a curve of each size as SVG.
 
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::{Config, ConvolutionConfig, EncoderConfig, Posteriors, Preset};
 use multi_entity_vae::layers::{Activation, Extent};
+use multi_entity_vae::picture::{Density, trade_off::TradeOff};
 use multi_entity_vae::train::Trainer;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 #[global_allocator]
@@ -15,27 +17,42 @@ type Error = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Error> {
     let steps = if std::env::args().any(|argument| argument == "--quick") { 1 } else { 15 };
+    let plots = std::env::args().skip_while(|argument| argument != "--plots").nth(1).map(PathBuf::from);
     println!("| what grows | size | ms per image | beside the row before |\n|---|---|---|---|");
     let default = || Preset::MultiEntity.config();
-    series("entities K", [1, 2, 4, 8, 16], |k| timed(steps, 2, 64, &with(default(), |c| c.model.entities = k)))?;
-    series("cells in a row", [4, 8, 16, 32], |cells| timed(steps, 2, 64, &with(default(), |c| grid(c, 64 / cells))))?;
-    series("image side", [32, 64, 128, 256], |side| timed(steps, 2, side, &with(default(), |c| c.training.batch = 8)))?;
-    series("batch", [1, 8, 32, 128, 512], |b| timed(steps, 2, 64, &with(default(), |c| c.training.batch = b)))?;
-    series("threads", [1, 2], |threads| timed(steps, threads, 64, &default()))
+    let to = plots.as_deref();
+    series(to, "entities", [1, 2, 4, 8, 16], |k| timed(steps, 2, 64, &with(default(), |c| c.model.entities = k)))?;
+    series(to, "cells", [4, 8, 16, 32].map(|row| row * row), |cells| {
+        timed(steps, 2, 64, &with(default(), |c| grid(c, 64 / cells.isqrt())))
+    })?;
+    series(to, "pixels", [32, 64, 128, 256].map(|side| side * side), |pixels| {
+        timed(steps, 2, pixels.isqrt(), &with(default(), |c| c.training.batch = 8))
+    })?;
+    series(to, "batch", [1, 8, 32, 128, 512], |b| timed(steps, 2, 64, &with(default(), |c| c.training.batch = b)))?;
+    series(to, "threads", [1, 2], |threads| timed(steps, threads, 64, &default()))
 }
 
-/// One row for each size.
+/// One row for each size, and a plot of them all in `plots`.
 fn series<const N: usize>(
+    plots: Option<&Path>,
     name: &str,
     sizes: [usize; N],
     measure: impl Fn(usize) -> Result<f64, Error>,
 ) -> Result<(), Error> {
     let mut before = None;
+    let mut points = Vec::new();
     for size in sizes {
         let ms = measure(size)?;
         let ratio = before.map_or(String::new(), |before| format!("{:.2}", ms / before));
         println!("| {name} | {size} | {ms:.3} | {ratio} |");
+        points.push(((size as f64, ms), format!("{ms:.2}")));
         before = Some(ms);
+    }
+    if let Some(folder) = plots {
+        std::fs::create_dir_all(folder)?;
+        let title = format!("A training step of the default model by its {name}");
+        let plot = TradeOff { title: &title, axes: (name, "ms per image"), points: &points, footnote: "" };
+        std::fs::write(folder.join(format!("{name}.svg")), plot.drawing().svg(Density::Single))?;
     }
     Ok(())
 }

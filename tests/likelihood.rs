@@ -6,9 +6,9 @@ use multi_entity_vae::config::{
     Binarisation, CompositorConfig, Config, ConvolutionConfig, DataConfig, DecoderConfig, DecoderTrunk, EncoderConfig,
     Latent, Likelihood, ModelConfig, Objective, Placement, Posteriors, Preset, Rank, SelectorConfig,
 };
-use multi_entity_vae::evaluate::{EvaluationError, Example, LikelihoodBound, log_choose};
+use multi_entity_vae::evaluate::{EvaluationError, Example, LikelihoodBound};
 use multi_entity_vae::layers::{Activation, Extent};
-use multi_entity_vae::model::{Loss, Model, Selection, Variables};
+use multi_entity_vae::model::{Loss, Model, Selection, Variables, log_choose};
 use multi_entity_vae::random;
 use multi_entity_vae::run::ScenesOf;
 use multi_entity_vae::scene::{Batches, DigitSet, Split};

@@ -3,8 +3,8 @@
 use crate::gradients;
 use candle_core::{D, DType, Device, IndexOp, Result, Tensor, Var};
 use multi_entity_vae::config::{
-    CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood,
-    ModelConfig, Placement, Posteriors, Preset, Rank, SelectorConfig,
+    Background, CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent,
+    Likelihood, ModelConfig, Placement, Posteriors, Preset, Rank, SelectorConfig,
 };
 use multi_entity_vae::evaluate::presence;
 use multi_entity_vae::layers::{Activation, Extent};
@@ -129,7 +129,7 @@ pub fn variants() -> Vec<Variant> {
             }
         }
     }
-    assert_eq!(variants.len(), 300);
+    assert_eq!(variants.len(), 360);
     for rank in Rank::ALL {
         let some = |v: &&Variant| v.config.selector.rank_by == rank && v.config.entities > 1 && v.image.channels > 1;
         assert!(variants.iter().filter(some).count() > 5, "{rank:?} is hardly tried");
@@ -224,7 +224,7 @@ fn every_variant_has_the_shapes_it_says() -> Result<()> {
         let components = out.components.drawn()?;
         assert_eq!(components.dims(), [b, k, height, width, component], "{what}");
         // Composed while they are decoded or each drawn on a canvas first: the same image.
-        assert!(spread(&out.logits, &built.model.compositor().compose_drawn(&components)?)? < 1e-10, "{what}");
+        assert!(spread(&out.logits, &out.compositor.compose_drawn(&components)?)? < 1e-10, "{what}");
         assert_eq!(out.logits.dims(), built.images.dims(), "{what}");
         assert_eq!(out.log_prob(&built.images)?.dims(), [b], "{what}");
         let strengths = built.model.compositor().strengths(&components)?;
@@ -334,13 +334,45 @@ fn closed_form(config: &CompositorConfig, l: &[f64]) -> f64 {
         }
         CompositorConfig::Sum => l.iter().map(|l| l - NOTHING).sum::<f64>() + NOTHING,
         CompositorConfig::Max => l.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        CompositorConfig::Mixture => {
-            let parts: Vec<_> = std::iter::once((-2.0, 0.0)).chain(l.chunks(2).map(|p| (p[0], p[1]))).collect();
+        CompositorConfig::Mixture { background } => {
+            let ground = if *background == Background::Learned { -2.0 } else { 0.0 };
+            let parts: Vec<_> = std::iter::once((ground, 0.0)).chain(l.chunks(2).map(|p| (p[0], p[1]))).collect();
             let side = |sign: f64| log_sum(&parts.iter().map(|(c, m)| m - softplus(sign * c)).collect::<Vec<_>>());
             side(-1.0) - side(1.0) // the weights' normaliser cancels
         }
         CompositorConfig::Render { .. } => unreachable!("a network has no closed form"),
     }
+}
+
+#[test]
+fn a_median_background_is_each_images_own() -> Result<()> {
+    let config = CompositorConfig::Mixture { background: Background::Median };
+    let extent = Extent::new(3, 5, 3);
+    let unbound = compositor(&config, extent, DType::F64)?;
+    // Two grounds, among them black and white, and ink on seven of fifteen pixels.
+    let grounds = [[0.2, 0.0, 1.0], [0.6, 0.8, 0.5]];
+    let pixel = |b: usize, i: usize, c: usize| if i % 2 == 1 { 0.37 } else { grounds[b][c] };
+    let pixels = (0..2).flat_map(|b| (0..15).flat_map(move |i| (0..3).map(move |c| pixel(b, i, c))));
+    let images = Tensor::from_iter(pixels.collect::<Vec<_>>(), &CPU)?.reshape((2, 3, 5, 3))?;
+    let absent = Tensor::full(NOTHING, (2, 2, 3, 5, 4), &CPU)?;
+    let drawn = |compositor: &Compositor, absent: &Tensor| -> Result<Vec<Vec<f64>>> {
+        let images = candle_nn::ops::sigmoid(&compositor.compose_drawn(absent)?)?;
+        images.reshape((absent.dim(0)?, 15, 3))?.mean(1)?.to_vec2()
+    };
+    let bound = unbound.on(&images)?;
+    for (b, ground) in grounds.iter().enumerate() {
+        let alone = drawn(&bound.of_image(b)?, &absent.narrow(0, b, 1)?)?;
+        for (c, level) in ground.iter().enumerate() {
+            let here = drawn(&bound, &absent)?[b][c];
+            assert!((here - level).abs() < 1.0 / 255.0 && here > 0.0 && here < 1.0, "{here} is not {level}");
+            assert_eq!(alone[0][c], here);
+        }
+    }
+    assert!(drawn(&unbound, &absent)?.concat().iter().all(|p| (p - 0.5).abs() < 1e-6), "no image is known");
+    assert_eq!(unbound.background_nats(3), 3.0 * 256f64.ln());
+    let learned = compositor(&CompositorConfig::Mixture { background: Background::Learned }, extent, DType::F64)?;
+    assert_eq!((learned.background_nats(3), drawn(&learned.on(&images)?, &absent)?), (0.0, drawn(&learned, &absent)?));
+    Ok(())
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{evaluate, interrupt};
 use candle_core::Device;
 use multi_entity_vae::config::Config;
 use multi_entity_vae::device;
-use multi_entity_vae::evaluate::{Report, log_choose};
+use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::files::FileError;
 use multi_entity_vae::model::Model;
 use multi_entity_vae::picture::curves::{CurvePoint, points_of_metrics};
@@ -411,8 +411,7 @@ pub fn curves_of(
 
 /// What saying where the entities are costs, in nats.
 fn location_nats(model: &Model, config: &Config) -> f64 {
-    let (rows, columns) = model.grid();
-    if model.is_placed() { log_choose(rows * columns, config.model.entities) } else { 0.0 }
+    model.location_nats(config.model.entities)
 }
 
 /// The loss's weights, so that nobody has to guess their scale.

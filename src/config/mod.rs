@@ -8,13 +8,15 @@ mod model;
 mod objective;
 mod overrides;
 mod presets;
+#[doc = include_str!("recipes.md")]
+pub mod recipes {}
 mod size;
 mod validate;
 
 pub use binarisation::Binarisation;
 pub use model::{
-    CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood, ModelConfig,
-    Placement, Posteriors, Rank, SelectorConfig,
+    Background, CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood,
+    ModelConfig, Placement, Posteriors, Rank, SelectorConfig,
 };
 pub use objective::Objective;
 pub use overrides::nearest;

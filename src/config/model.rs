@@ -226,9 +226,12 @@ pub enum CompositorConfig {
     Sum,
     /// Largest logit.
     Max,
-    /// Each pixel's distribution is a mixture of the entities' colours (and a learned background), weighted by a softmax of
-    /// masks.
-    Mixture,
+    /// Each pixel's distribution is a mixture of the entities' colours and a background, weighted by a softmax of masks.
+    Mixture {
+        /// Where the background's colour comes from.
+        #[serde(default)]
+        background: Background,
+    },
     /// Feature maps are summed and rendered by a convolution network (paper-style).
     Render {
         /// Feature channels of a component.
@@ -239,16 +242,34 @@ pub enum CompositorConfig {
 
 impl CompositorConfig {
     /// One of each kind, for tests.
-    pub const ALL: [Self; 5] = [Self::Union, Self::Sum, Self::Max, Self::Mixture, Self::Render { features: 4 }];
+    pub const ALL: [Self; 6] = [
+        Self::Union,
+        Self::Sum,
+        Self::Max,
+        Self::Mixture { background: Background::Learned },
+        Self::Mixture { background: Background::Median },
+        Self::Render { features: 4 },
+    ];
 
     /// Channels that each component must have for images of `channels` channels.
     pub fn component_channels(&self, channels: usize) -> usize {
         match self {
             Self::Union | Self::Sum | Self::Max => channels,
-            Self::Mixture => channels + 1, // colour and mask
+            Self::Mixture { .. } => channels + 1, // colour and mask
             Self::Render { features } => *features,
         }
     }
+}
+
+/// The colour behind the entities of a mixture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Background {
+    /// One for all images, a parameter of the model.
+    #[default]
+    Learned,
+    /// Each image's own: the median of its pixels, channel by channel. To say which of 256 levels it is costs log 256 nats a channel.
+    Median,
 }
 
 /// p(x|z) given the composed logits l.

@@ -164,7 +164,7 @@ fn every_key() -> Vec<String> {
         ("model.latent", &["dimensions", "beta", "activation"]),
         ("model.decoder.placement", &["patch"]),
         ("model.decoder.trunk", &["hidden", "base", "layers", "kernel", "stride", "activation"]),
-        ("model.compositor", &["features"]),
+        ("model.compositor", &["features", "background"]),
         ("model.likelihood", &["deviation"]),
         ("training.objective", &["samples"]),
     ];

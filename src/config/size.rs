@@ -84,9 +84,9 @@ pub(super) fn decoder(model: &ModelConfig, image: Extent) -> Size {
 pub(super) fn compositor(model: &ModelConfig, image: Extent) -> Size {
     let features = match model.compositor {
         CompositorConfig::Union | CompositorConfig::Sum | CompositorConfig::Max => return Size::default(),
-        // The background's colour.
-        CompositorConfig::Mixture => {
-            return Size { parameters: image.channels, arranged: image.channels, activations: numbers(image) };
+        CompositorConfig::Mixture { background } => {
+            let colour = if background == Background::Learned { image.channels } else { 0 };
+            return Size { parameters: colour, arranged: colour, activations: numbers(image) };
         }
         CompositorConfig::Render { features } => features,
     };

@@ -1,7 +1,7 @@
 //! The importance-weighted bound on log p(x), for any number of samples, in constant memory.
 
 use super::mean::Mean;
-use super::scenes::{EvaluationError, Example, log_choose, stack};
+use super::scenes::{EvaluationError, Example, stack};
 use crate::model::{Encoding, Model, Selection};
 use crate::random;
 use candle_core::{DType, Device, Result, Tensor};
@@ -93,8 +93,7 @@ impl LikelihoodBound {
                 weights.into_iter().for_each(|w| sum.add(w));
             }
         }
-        let (rows, columns) = model.grid();
-        let located = if model.is_placed() { log_choose(rows * columns, self.selection.entities) } else { 0.0 };
+        let located = model.location_nats(self.selection.entities);
         Ok(sums.iter().map(|sum| sum.value() - located).collect())
     }
 

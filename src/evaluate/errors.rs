@@ -9,10 +9,14 @@ use super::BACKGROUND;
 /// The part of an object's visible pixels that makes an entity its holder: one in this many.
 const PARTS: usize = 4;
 
+/// How strongly an entity must draw a pixel to own it. Far less than one half: a thin stroke whose place is not certain to the pixel is
+/// drawn faintly, and yet as that object.
+const FAINT: f32 = 0.1;
+
 /// How entities are wasted or shared: what went wrong, by kind, in one scene or in many.
 ///
 /// An entity *holds* an object if it owns at least a quarter of the object's visible pixels (it owns a pixel where it is the strongest
-/// and reaches one half; see [`Decomposition::masks`](super::Decomposition::masks)). In a scene that is taken apart rightly every
+/// and reaches one tenth, so that a faint drawing of an object holds it). In a scene that is taken apart rightly every
 /// present entity holds one object and every object is held by one entity. What differs is counted:
 ///
 /// - an object that nobody holds is a *miss*;
@@ -45,16 +49,22 @@ pub struct Errors {
 impl Errors {
     /// Compares the entities of one scene with its objects.
     ///
-    /// `truth` and `owned` are the object and the entity of each pixel, [`BACKGROUND`] for none; `strengths` says how strongly each
-    /// of the K entities draws each pixel, and `present` which of them are there. An owner that is not present is a background.
-    pub fn of(truth: &[u8], owned: &[u8], strengths: &[Vec<f32>], present: &[bool]) -> Self {
+    /// `truth` and `strongest` are the object and the strongest present entity of each pixel, [`BACKGROUND`] for none (see
+    /// [`Decomposition::foreground`](super::Decomposition::foreground)); `strengths` says how strongly each of the K entities draws
+    /// each pixel, and `present` which of them are there. An owner that is not present is a background.
+    pub fn of(truth: &[u8], strongest: &[u8], strengths: &[Vec<f32>], present: &[bool]) -> Self {
+        let there = |entity: u8| present.get(usize::from(entity)) == Some(&true);
         let mut visible: BTreeMap<u8, usize> = BTreeMap::new();
         let mut shared: BTreeMap<(u8, u8), usize> = BTreeMap::new();
-        for (&object, &entity) in truth.iter().zip(owned).filter(|(object, _)| **object != BACKGROUND) {
+        for (pixel, (&object, &entity)) in truth.iter().zip(strongest).enumerate() {
+            if object == BACKGROUND {
+                continue;
+            }
             *visible.entry(object).or_default() += 1;
-            *shared.entry((object, entity)).or_default() += 1;
+            if strengths.get(usize::from(entity)).is_some_and(|drawn| drawn[pixel] >= FAINT) {
+                *shared.entry((object, entity)).or_default() += 1;
+            }
         }
-        let there = |entity: u8| present.get(usize::from(entity)) == Some(&true);
         let held = shared.into_iter().filter(|((object, entity), pixels)| {
             there(*entity) && PARTS * pixels >= visible.get(object).copied().unwrap_or(0)
         });

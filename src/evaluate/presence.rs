@@ -25,11 +25,11 @@ pub fn presence(model: &Model, inference: &Inference, components: &Tensor, image
     let mut present: Vec<Vec<bool>> = costs.iter().map(|kls| kls.iter().map(says_enough).collect()).collect();
     let mut settled = vec![false; b];
     while settled.iter().any(|done| !done) {
-        let with = log_prob(model, components, images, &present)?;
+        let with = log_prob(model, inference, components, images, &present)?;
         let without = (0..k).map(|out| {
             let rest: Vec<_> =
                 present.iter().map(|p| p.iter().enumerate().map(|(i, p)| *p && i != out).collect()).collect();
-            log_prob(model, components, images, &rest)
+            log_prob(model, inference, components, images, &rest)
         });
         let without: Vec<Vec<f32>> = without.collect::<Result<_>>()?;
         for i in 0..b {
@@ -45,11 +45,17 @@ pub fn presence(model: &Model, inference: &Inference, components: &Tensor, image
 }
 
 /// log p(x | the present entities) of each image.
-fn log_prob(model: &Model, components: &Tensor, images: &Tensor, present: &[Vec<bool>]) -> Result<Vec<f32>> {
+fn log_prob(
+    model: &Model,
+    inference: &Inference,
+    components: &Tensor,
+    images: &Tensor,
+    present: &[Vec<bool>],
+) -> Result<Vec<f32>> {
     let device = components.device();
     let k = present.first().map_or(0, Vec::len);
     let mask = Tensor::from_iter(present.iter().flatten().map(|p| f32::from(u8::from(*p))), device)?;
-    let kept = model.compositor().keep(components, &mask.reshape((present.len(), k))?)?;
-    let logits = model.compositor().compose_drawn(&kept)?;
+    let kept = inference.compositor.keep(components, &mask.reshape((present.len(), k))?)?;
+    let logits = inference.compositor.compose_drawn(&kept)?;
     model.likelihood().log_prob(&logits, images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1()
 }

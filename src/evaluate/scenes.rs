@@ -67,7 +67,7 @@ impl Decomposition {
         let inference = model.forward(images, selection, None)?;
         let components = inference.components.drawn()?;
         let present = presence(model, &inference, &components, images)?;
-        let strengths = model.compositor().strengths(&components)?; // (B, K, H, W)
+        let strengths = inference.compositor.strengths(&components)?; // (B, K, H, W)
         let strengths = strengths.flatten_from(2)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
         let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present));
         let (masks, foreground) = pairs.unzip();
@@ -77,9 +77,7 @@ impl Decomposition {
 
     /// What each entity draws by itself: B lists of K images (H·W·C) in [0, 1].
     pub fn alone(&self, model: &Model) -> candle_core::Result<Vec<Vec<Vec<f32>>>> {
-        let (b, k, h, w, c) = self.components.dims5()?;
-        let logits = model.compositor().compose_drawn(&self.components.reshape((b * k, 1, h, w, c))?)?;
-        let images = model.likelihood().mean(&logits)?.reshape((b, k, ()))?;
+        let images = model.likelihood().mean(&self.inference.compositor.alone(&self.components)?)?.flatten_from(2)?;
         images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3()
     }
 }
@@ -99,14 +97,6 @@ fn strongest(strengths: &[Vec<f32>], present: &[bool]) -> (Vec<u8>, Vec<u8>) {
             None => (BACKGROUND, BACKGROUND),
         })
         .unzip()
-}
-
-/// log C(n, k) in nats: what it costs to say which k of n cells are meant, all sets being equally likely.
-pub fn log_choose(n: usize, k: usize) -> f64 {
-    match n.checked_sub(k) {
-        Some(rest) => (1..=k).map(|i| ((rest + i) as f64 / i as f64).ln()).sum(),
-        None => f64::NEG_INFINITY,
-    }
 }
 
 /// How scenes are evaluated.
@@ -176,9 +166,8 @@ impl Evaluation {
         let kl = inference.entities.kl()?.sum(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
         let error = (inference.reconstruction()? - &images)?.sqr()?.flatten_from(1)?.mean(1)?;
         let error = error.to_dtype(DType::F64)?.to_vec1::<f64>()?;
-        let (rows, columns) = model.grid();
         let brightness = model.brightness(&images)?;
-        let located = if model.is_placed() { log_choose(rows * columns, self.selection.entities) } else { 0.0 };
+        let located = model.location_nats(self.selection.entities);
         for (i, scene) in batch.iter().enumerate() {
             let score = |truth: &Vec<u8>| {
                 let (predicted, foreground) = (&decomposition.masks[i], &decomposition.foreground[i]);
@@ -195,8 +184,8 @@ impl Evaluation {
                 predicted_count: decomposition.present[i].iter().filter(|p| **p).count(),
                 segmentation: scene.masks.as_ref().map(score).transpose()?,
                 errors: truth.map(|truth| {
-                    let Decomposition { masks, strengths, present, .. } = &decomposition;
-                    Errors::of(truth, &masks[i], &strengths[i], &present[i])
+                    let Decomposition { foreground, strengths, present, .. } = &decomposition;
+                    Errors::of(truth, &foreground[i], &strengths[i], &present[i])
                 }),
                 kl_map: MapScores::of(&decomposition.kl_map[i], &brightness[i], centres.as_deref()),
             };
@@ -219,7 +208,7 @@ impl Evaluation {
         state.batches += 1;
         let noise = Tensor::from_vec(noise, inference.z.shape(), images.device())?;
         let components = model.decode(&inference.entities.sample(Some(&noise))?, &inference.cells)?;
-        let logits = model.compositor().compose(&components)?;
+        let logits = inference.compositor.compose(&components)?;
         model.likelihood().log_prob(&logits, images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1()
     }
 }

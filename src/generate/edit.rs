@@ -1,13 +1,14 @@
 //! A scene taken apart, changed entity by entity, and decoded again.
 
 use crate::evaluate::Decomposition;
-use crate::model::Model;
+use crate::model::{Compositor, Model};
 use candle_core::{DType, Device, Result as TensorResult, Tensor};
 
 /// The entities of one scene, free to be changed: their latents (at the posterior means) and their cells.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Entities {
     entities: Vec<Entity>,
+    compositor: Compositor,
     grid: (usize, usize),
 }
 
@@ -82,7 +83,7 @@ impl Entities {
         let z: Vec<Vec<f32>> = z.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2()?;
         let cells = &parts.inference.cells[index];
         let entities = z.into_iter().zip(cells).map(|(z, &cell)| Entity { z, cell, drawn: true }).collect();
-        Ok(Self { entities, grid: model.grid() })
+        Ok(Self { entities, compositor: parts.inference.compositor.of_image(index)?, grid: model.grid() })
     }
 
     /// They themselves.
@@ -138,15 +139,15 @@ impl Entities {
     /// E[x|z] of them all together, (H·W·C) in [0, 1].
     pub fn decode(&self, model: &Model, device: &Device) -> TensorResult<Vec<f32>> {
         let (components, drawn) = self.components(model, device)?;
-        let kept = model.compositor().keep(&components, &drawn)?;
-        image(model, &model.compositor().compose_drawn(&kept)?)
+        let kept = self.compositor.keep(&components, &drawn)?;
+        image(model, &self.compositor.compose_drawn(&kept)?)
     }
 
     /// What each draws by itself, whether it is drawn or not.
     pub fn alone(&self, model: &Model, device: &Device) -> TensorResult<Vec<Vec<f32>>> {
         let (components, _) = self.components(model, device)?;
         (0..self.entities.len())
-            .map(|k| image(model, &model.compositor().compose_drawn(&components.narrow(1, k, 1)?)?))
+            .map(|k| image(model, &self.compositor.compose_drawn(&components.narrow(1, k, 1)?)?))
             .collect()
     }
 

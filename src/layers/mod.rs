@@ -19,8 +19,8 @@
 //! - `op`: the seam to candle's tensors; `scratch`: memory that is used again
 //! - `gpu`: the same layers and operations on NVIDIA GPUs (feature `cuda`)
 //!
-//! Beside the stacks, four operations of the model that would be slow as a chain of tensor operations: [`gaussian_kl`], [`place`],
-//! [`compose`] and [`bernoulli_log_prob`], each with its candle form in its own file.
+//! Beside the stacks, five operations of the model that would be slow as a chain of tensor operations: [`gaussian_kl`], [`place`],
+//! [`compose`], [`mix`] and [`bernoulli_log_prob`], each with its candle form in its own file.
 //!
 //! Images are channels-last, (B, H, W, C), everywhere.
 //!
@@ -70,6 +70,7 @@ mod gpu;
 mod instructions;
 mod kl;
 mod linear;
+mod mix;
 mod op;
 mod parameters;
 mod pass;
@@ -89,6 +90,8 @@ pub use compose::{Rule, compose};
 pub(crate) use gpu::{AdamStep, adam as adam_on_gpu, prepare as prepare_gpu};
 pub use instructions::{Instructions, VARIABLE as INSTRUCTIONS_VARIABLE};
 pub use kl::{gaussian_kl, gaussian_kl_of_dimensions};
+pub(crate) use mix::log_sum_exp;
+pub use mix::mix;
 pub(crate) use op::{contiguous, contiguous_mut, on_cpu};
 pub use place::{Places, place};
 pub use stack::{LayerSpec, Stack};

@@ -1,9 +1,9 @@
 //! Components → one image. Whatever the rule, what leaves is one logit per pixel and channel, finite for finite components.
 
-use super::decoder::{Components, compose_drawn};
-use crate::config::CompositorConfig;
-use crate::layers::{Activation, Extent, LayerSpec, Rule, Stack};
-use candle_core::{D, Module, Result, Tensor};
+use super::decoder::{Components, compose_drawn, mix_drawn};
+use crate::config::{Background, CompositorConfig};
+use crate::layers::{Activation, Extent, LayerSpec, Rule, Stack, log_sum_exp};
+use candle_core::{D, DType, Device, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 /// The logit of "no ink here" that surrounds a glimpse: probability 10⁻⁷, which costs 5·10⁻⁴ nats on an empty 64×64 image and
@@ -21,8 +21,9 @@ pub enum Compositor {
     Max,
     /// p = Σ_k w_k σ(c_k), w = softmax over the background and the entities' masks.
     Mixture {
-        /// Logit of the background's colour, (C).
-        background: Tensor,
+        /// Logits of the background's colour: (C), or (B, C) of one for each image. `None` before it is known [`on`](Self::on) which
+        /// images these are: a middle grey.
+        background: Option<Tensor>,
     },
     /// l = network(Σ f_k).
     Render {
@@ -47,16 +48,43 @@ impl Compositor {
             CompositorConfig::Union => Self::Union,
             CompositorConfig::Sum => Self::Sum,
             CompositorConfig::Max => Self::Max,
-            CompositorConfig::Mixture => {
+            CompositorConfig::Mixture { background: Background::Learned } => {
                 let background = vb.get_with_hints(image.channels, "background", Init::Const(-2.0))?;
-                Self::Mixture { background }
+                Self::Mixture { background: Some(background) }
             }
+            CompositorConfig::Mixture { background: Background::Median } => Self::Mixture { background: None },
             CompositorConfig::Render { features } => {
                 let layer = |channels| LayerSpec::Convolution { channels, kernel: 3, stride: 1 };
                 let layers = [(layer(features), Activation::Relu), (layer(image.channels), Activation::Identity)];
                 Self::Render { network: Stack::new(Extent { channels: features, ..image }, &layers, vb)? }
             }
         })
+    }
+
+    /// The compositor of these images (B, H, W, C): with the colours of their backgrounds, if it takes them from images.
+    pub fn on(&self, images: &Tensor) -> Result<Self> {
+        match self {
+            Self::Mixture { background: None } => Ok(Self::Mixture { background: Some(medians(images)?) }),
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// The compositor of image `index` alone.
+    pub fn of_image(&self, index: usize) -> Result<Self> {
+        match self {
+            Self::Mixture { background: Some(colours) } if colours.rank() == 2 => {
+                Ok(Self::Mixture { background: Some(colours.narrow(0, index, 1)?) })
+            }
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// Nats that the background of an image of `channels` channels costs, on top of entities and their places.
+    pub fn background_nats(&self, channels: usize) -> f64 {
+        match self {
+            Self::Mixture { background: None } => channels as f64 * LEVELS.ln(),
+            _ => 0.0,
+        }
     }
 
     /// What a component is where it does not reach: the value that leaves the other components as they are.
@@ -73,7 +101,8 @@ impl Compositor {
             Self::Union => components.composed(Rule::Union),
             Self::Sum => components.composed(Rule::Sum),
             Self::Max => components.composed(Rule::Max),
-            Self::Mixture { .. } | Self::Render { .. } => self.compose_drawn(&components.drawn()?),
+            Self::Mixture { background } => components.mixed(background.as_ref()),
+            Self::Render { .. } => self.compose_drawn(&components.drawn()?),
         }
     }
 
@@ -84,7 +113,7 @@ impl Compositor {
             Self::Union => by(Rule::Union),
             Self::Sum => by(Rule::Sum),
             Self::Max => by(Rule::Max),
-            Self::Mixture { background } => mix(components, background),
+            Self::Mixture { background } => mix_drawn(components, background.as_ref(), self.nothing()),
             Self::Render { network } => network.forward(&components.sum(1)?.contiguous()?),
         }
     }
@@ -105,6 +134,13 @@ impl Compositor {
         }
     }
 
+    /// What each component (B, K, H, W, C') draws by itself: logits (B, K, H, W, C).
+    pub fn alone(&self, components: &Tensor) -> Result<Tensor> {
+        let k = components.dim(1)?;
+        let each = (0..k).map(|k| self.compose_drawn(&components.narrow(1, k, 1)?.contiguous()?));
+        Tensor::stack(&each.collect::<Result<Vec<_>>>()?, 1)
+    }
+
     /// The components with those entities taken out whose `present` (B, K) is 0.
     pub fn keep(&self, components: &Tensor, present: &Tensor) -> Result<Tensor> {
         let (b, k) = present.dims2()?;
@@ -114,15 +150,22 @@ impl Compositor {
     }
 }
 
-/// log(1 + eˣ) on candle's operations; through `relu`, whose gradient at 0 makes this one's the right ½.
-fn softplus(x: &Tensor) -> Result<Tensor> {
-    x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
-}
+/// Levels of a channel of a background.
+const LEVELS: f64 = 256.0;
 
-/// Logarithm of a sum of exponentials over dimension 1, which stays with length 1.
-pub(super) fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
-    let largest = x.max_keepdim(1)?.detach();
-    x.broadcast_sub(&largest)?.exp()?.sum_keepdim(1)?.log()? + largest
+/// Logits of the median of the pixels of each image and channel, to the nearest of [`LEVELS`]: (B, H, W, C) → (B, C). No gradient.
+fn medians(images: &Tensor) -> Result<Tensor> {
+    let (b, h, w, c) = images.dims4()?;
+    let channels = images.detach().permute((0, 3, 1, 2))?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
+    let mut pixels = channels.flatten_all()?.to_vec1::<f32>()?;
+    let logits = pixels.chunks_exact_mut((h * w).max(1)).map(|channel| {
+        let middle = channel.len() / 2;
+        let (_, median, _) = channel.select_nth_unstable_by(middle, f32::total_cmp);
+        // Black and white are a quarter of a level away from what no logit reaches.
+        let level = (f64::from(*median) * (LEVELS - 1.0)).round().clamp(0.25, LEVELS - 1.25) / (LEVELS - 1.0);
+        (level.ln() - (1.0 - level).ln()) as f32
+    });
+    Tensor::from_iter(logits.collect::<Vec<_>>(), images.device())?.reshape((b, c))?.to_dtype(images.dtype())
 }
 
 /// log w of the background (first, mask logit 0) and the K entities: (B, K+1, H, W, 1).
@@ -130,16 +173,4 @@ fn log_weights(components: &Tensor) -> Result<Tensor> {
     let masks = components.narrow(D::Minus1, components.dim(D::Minus1)? - 1, 1)?;
     let masks = Tensor::cat(&[masks.narrow(1, 0, 1)?.zeros_like()?, masks], 1)?;
     masks.broadcast_sub(&log_sum_exp(&masks)?)
-}
-
-/// log p − log(1 − p) of the mixture, both as log-sum-exps over background and entities.
-fn mix(components: &Tensor, background: &Tensor) -> Result<Tensor> {
-    let (b, _, h, w, channels) = components.dims5()?;
-    let colours = components.narrow(D::Minus1, 0, channels - 1)?;
-    let background = background.reshape((1, 1, 1, 1, channels - 1))?.broadcast_as((b, 1, h, w, channels - 1))?;
-    let colours = Tensor::cat(&[background.contiguous()?, colours.contiguous()?], 1)?;
-    let weights = log_weights(components)?;
-    let ink = log_sum_exp(&weights.broadcast_sub(&softplus(&colours.neg()?)?)?)?;
-    let no_ink = log_sum_exp(&weights.broadcast_sub(&softplus(&colours)?)?)?;
-    (ink - no_ink)?.squeeze(1)
 }

@@ -3,7 +3,7 @@
 use super::encoder::centred;
 use super::selector::Cells;
 use crate::config::{ConvolutionConfig, DecoderTrunk, ModelConfig, Placement};
-use crate::layers::{Activation, Extent, LayerSpec, Places, Rule, Stack, compose, place};
+use crate::layers::{Activation, Extent, LayerSpec, Places, Rule, Stack, compose, mix, place};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -91,10 +91,33 @@ impl Components {
         canvases.reshape((m / self.entities, self.entities, h, w, c))
     }
 
+    /// Mixed by their masks over backgrounds: logits (B, H, W, C).
+    pub(super) fn mixed(&self, background: Option<&Tensor>) -> Result<Tensor> {
+        let patches = self.stack.forward(&self.z)?; // (B·K, P, P, C + 1)
+        let (count, _, _, channels) = patches.dims4()?;
+        let background = backgrounds(background, count / self.entities, channels - 1, &patches)?;
+        mix(&patches, &background, self.entities, &self.places)
+    }
+
     /// Composed by a rule that works pixel by pixel: logits (B, H, W, C).
     pub(super) fn composed(&self, rule: Rule) -> Result<Tensor> {
         self.stack.forward_composed(&self.z, rule, self.entities, &self.places)
     }
+}
+
+/// Backgrounds (C) or (B, C), or none for a middle grey, as (B, C).
+fn backgrounds(background: Option<&Tensor>, images: usize, colours: usize, like: &Tensor) -> Result<Tensor> {
+    match background {
+        Some(known) => known.broadcast_as((images, colours)),
+        None => Tensor::zeros((images, colours), like.dtype(), like.device()),
+    }
+}
+
+/// Drawn components (B, K, H, W, C + 1) over backgrounds → logits (B, H, W, C).
+pub(super) fn mix_drawn(components: &Tensor, background: Option<&Tensor>, nothing: f64) -> Result<Tensor> {
+    let (b, k, h, w, channels) = components.dims5()?;
+    let background = backgrounds(background, b, channels - 1, components)?;
+    mix(&components.reshape((b * k, h, w, channels))?, &background, k, &Places::whole(b * k, (h, w), nothing))
 }
 
 /// Drawn components (B, K, H, W, C) → logits (B, H, W, C).

@@ -19,8 +19,8 @@
 //!
 //! in which log w_s depends on φ through z_s alone; the decoder's gradient Σ_s ŵ_s ∇_θ log w_s is the same in both.
 
-use super::compositor::log_sum_exp;
 use super::{Encoding, Loss, Model};
+use crate::layers::log_sum_exp;
 use candle_core::{Result, Tensor};
 
 /// What S samples for each of B images say.
@@ -59,8 +59,8 @@ impl Model {
         let (b, s, k, d) = z.dims4()?;
         let cells = encoding.cells.iter().flat_map(|cells| std::iter::repeat_n(cells.clone(), s)).collect();
         let components = self.decode(&z.reshape((b * s, k, d))?, &cells)?;
-        let logits = self.compositor().compose(&components)?; // (B·S, H, W, C)
         let images = repeated(images, s)?;
+        let logits = self.compositor().on(&images)?.compose(&components)?; // (B·S, H, W, C)
         let log_likelihood = self.likelihood().log_prob(&logits, &images)?.reshape((b, s))?;
         Ok(Weighed { log_likelihood, log_ratio: encoding.entities.log_ratio(z, noise)? })
     }

@@ -23,7 +23,7 @@ pub use decoder::{Components, Decoder};
 pub use encoder::Encoder;
 pub use objective::{Loss, Weights};
 pub use posterior::{LOG_VAR_LIMIT, Posterior};
-pub use selector::{Cells, Selection, top_k};
+pub use selector::{Cells, Selection, log_choose, top_k};
 pub use variables::Variables;
 
 use crate::config::{Likelihood, ModelConfig, Placement};
@@ -68,6 +68,8 @@ pub struct Inference {
     pub z: Tensor,
     /// What each decodes to, over the whole image, (B, K, H, W, C').
     pub components: Components,
+    /// What composes them: that of these very images.
+    pub compositor: Compositor,
     /// The composed image as logits, (B, H, W, C).
     pub logits: Tensor,
     likelihood: Likelihood,
@@ -100,8 +102,9 @@ impl Model {
         let Encoding { candidates, cells, entities } = self.encode(images, selection)?; // (B, N, D), (B, K, D)
         let z = entities.sample(noise)?; //                                   (B, K, D)
         let components = self.decode(&z, &cells)?; //                         (B, K, H, W, C')
-        let logits = self.compositor.compose(&components)?; //                (B, H, W, C)
-        Ok(Inference { candidates, cells, entities, z, components, logits, likelihood: self.likelihood })
+        let compositor = self.compositor.on(images)?;
+        let logits = compositor.compose(&components)?; //                     (B, H, W, C)
+        Ok(Inference { candidates, cells, entities, z, components, compositor, logits, likelihood: self.likelihood })
     }
 
     /// The figure's upper row: images (B, H, W, C) → candidates and entities.
@@ -145,6 +148,13 @@ impl Model {
     /// Whether the decoder is told the cells of the entities, which makes their location part of the model.
     pub fn is_placed(&self) -> bool {
         self.placed
+    }
+
+    /// Nats of a code for K entities and an image that are in no KL: log C(N, K) for the cells, if the decoder is told them, and what
+    /// the background costs.
+    pub fn location_nats(&self, entities: usize) -> f64 {
+        let cells = if self.placed { log_choose(self.grid.0 * self.grid.1, entities) } else { 0.0 };
+        cells + self.compositor.background_nats(self.image.channels)
     }
 
     /// Extent of the images that the model reads and writes.

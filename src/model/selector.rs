@@ -74,6 +74,14 @@ pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usiz
     kept
 }
 
+/// log C(n, k) in nats: what it costs to say which k of n cells are meant, all sets being equally likely.
+pub fn log_choose(n: usize, k: usize) -> f64 {
+    match n.checked_sub(k) {
+        Some(rest) => (1..=k).map(|i| ((rest + i) as f64 / i as f64).ln()).sum(),
+        None => f64::NEG_INFINITY,
+    }
+}
+
 /// Mean intensity of each cell of each image.
 pub(super) fn brightness(
     images: &Tensor,

@@ -131,7 +131,7 @@ impl Sheet {
         self
     }
 
-    /// Adds a row of tiles, with a label to the left of it.
+    /// Adds a row of tiles, with a label of one or more lines to the left of it.
     #[must_use]
     pub fn row(mut self, label: Option<&str>, tiles: impl IntoIterator<Item = Tile>) -> Self {
         self.rows.push(Row { label: label.map(str::to_owned), tiles: tiles.into_iter().collect() });
@@ -189,9 +189,12 @@ impl Sheet {
         }
         for (row, &top) in self.rows.iter().zip(&layout.rows) {
             if let Some(label) = &row.label {
-                let label = text::shortened(label, layout::LONGEST_LINE);
-                let at = layout.label(text::width(&label, self.density), line, top);
-                text::draw(canvas, at, &label, self.style(palette::INK));
+                let lines: Vec<_> = label.lines().map(|words| text::shortened(words, layout::LONGEST_LINE)).collect();
+                let first = layout.label_top(lines.len() as u32 * line, top);
+                for (words, top) in lines.iter().zip((first..).step_by(line as usize)) {
+                    let left = layout.label_left(text::width(words, self.density));
+                    text::draw(canvas, (left, top), words, self.style(palette::INK));
+                }
             }
         }
     }

@@ -56,7 +56,7 @@ impl Worst {
             let example = [scenes.example(seen.scene)?];
             let images = common::stack(&example, run.model.image(), device)?;
             let parts = Decomposition::of(&run.model, &images, &selection)?;
-            let label = format!("scene {}: {}", seen.scene, seen.errors);
+            let label = format!("scene {}\n{}", seen.scene, seen.errors.to_string().replace(", ", "\n"));
             for mut row in pictures::decomposition_rows(&run.model, &parts, &example)? {
                 row.label = Some(label.clone());
                 rows.push(row);

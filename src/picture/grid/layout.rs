@@ -124,11 +124,15 @@ impl Layout {
         self.bar
     }
 
-    /// Top left corner of a label that is `width` wide, beside the middle of
-    /// the row with this top.
-    pub(super) const fn label(&self, width: u32, line: u32, top: u32) -> (u32, u32) {
-        let middle = top + self.tile.1 / 2;
-        (self.labels_right.saturating_sub(width), middle.saturating_sub(line / 2))
+    /// Where a line of a label begins that is `width` wide.
+    pub(super) const fn label_left(&self, width: u32) -> u32 {
+        self.labels_right.saturating_sub(width)
+    }
+
+    /// Where a label begins that is `height` high, beside the middle of the
+    /// row with this top.
+    pub(super) const fn label_top(&self, height: u32, top: u32) -> u32 {
+        (top + self.tile.1 / 2).saturating_sub(height / 2)
     }
 }
 
@@ -140,7 +144,7 @@ impl Across {
             return Err(PictureError::Empty);
         }
         let labels = sheet.rows.iter().filter_map(|row| row.label.as_deref());
-        let labels = labels.map(|label| words_width(sheet, label)).max();
+        let labels = labels.flat_map(str::lines).map(|line| words_width(sheet, line)).max();
         let labels_right = px(MARGIN) + labels.unwrap_or(0);
 
         let mut pen = labels_right + labels.map_or(0, |_| px(GUTTER));
