@@ -48,16 +48,13 @@ impl Preset {
         if scenes != config.data.scenes {
             config.data = data(scenes, false);
             if self == Self::MultiEntity {
-                let recipe = scenes.parse();
-                config.model.entities = match recipe {
-                    Ok(Recipe::Single | Recipe::Sprite) => 1,
-                    Ok(Recipe::Air | Recipe::Tetrominoes) => 3,
-                    Ok(Recipe::Sprites) => 5,
-                    Ok(Recipe::Survey) => 6,
-                    _ => config.model.entities,
-                };
-                if matches!(recipe, Ok(Recipe::Air)) {
-                    for_air(&mut config);
+                match scenes.parse() {
+                    Ok(Recipe::Single | Recipe::Sprite) => config.model.entities = 1,
+                    Ok(Recipe::Air) => for_air(&mut config),
+                    Ok(Recipe::Survey) => for_survey(&mut config),
+                    Ok(Recipe::Sprites) => for_sprites(&mut config),
+                    Ok(Recipe::Tetrominoes) => for_tetrominoes(&mut config),
+                    _ => {}
                 }
             }
         }
@@ -161,15 +158,51 @@ fn multi_entity() -> Config {
 }
 
 /// Digits of three quarters of the size need glimpses of three quarters, lest one draws two digits that are close; and two close digits
-/// need close cells, once the KL map has learnt to peak once for each. While β grows, entities learn sooner to draw sharply.
+/// need close cells, once the KL map has learnt to peak once for each.
 fn for_air(config: &mut Config) {
+    config.model.entities = 3;
     config.model.decoder.placement = Placement::Glimpse { patch: 28 };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.32);
-    config.model.latent = Latent::Gaussian { dimensions: 16, beta: Schedule::linear(0.4, 1.0, 0.1, 0.8) };
+    config.model.latent = growing(1.0);
     config.training.steps = 20_000;
     config.training.validate_every = 1_000;
     config.training.validation_scenes = 1_000;
     config.training.evaluation_scenes = 10_000;
+}
+
+/// Digits of up to 30 pixels: a cell must see 56 of them, kept ones are further apart, and what a patch must hold is larger. Two digits at
+/// least and four at most are trained on; `--entities` finds more.
+fn for_survey(config: &mut Config) {
+    if let EncoderConfig::Convolutional { layers, .. } = &mut config.model.encoder {
+        let wider = layers[1];
+        layers.splice(1..1, [wider; 2]);
+    }
+    config.model.decoder.placement = Placement::Glimpse { patch: 44 };
+    config.model.selector.radius = 3.0.into();
+}
+
+/// Colours that cover each other on a ground of any grey. A Bernoulli would find two greys nearly alike; a deviation of 0.3 is strict
+/// about shapes without being so about a shade.
+fn for_sprites(config: &mut Config) {
+    config.model.entities = 5;
+    config.model.compositor = CompositorConfig::Mixture { background: Background::Median };
+    config.model.likelihood = Likelihood::Gaussian { deviation: 0.3 };
+    config.model.latent = growing(1.0);
+    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.32);
+    config.training.validation_scenes = 500;
+}
+
+/// Pieces of one colour on black, of 20 pixels at most.
+fn for_tetrominoes(config: &mut Config) {
+    config.model.entities = 3;
+    config.model.decoder.placement = Placement::Glimpse { patch: 24 };
+    config.model.compositor = CompositorConfig::Mixture { background: Background::Median };
+    config.model.latent = growing(0.7);
+}
+
+/// The default's latent with a β that grows: entities learn to draw before what they say costs its full price.
+fn growing(beta: f64) -> Latent {
+    Latent::Gaussian { dimensions: 16, beta: Schedule::linear(0.4, beta, 0.1, 0.8) }
 }
 
 fn data(scenes: &str, fresh: bool) -> DataConfig {

@@ -181,6 +181,7 @@ impl Mixing {
     }
 
     /// The logits of image `b`.
+    #[allow(clippy::eq_op)] // the difference that is 0 for numbers
     fn image<T: Real>(&self, b: usize, components: &[T], background: &[T], logits: &mut [T]) {
         let (pixels, colours) = self.canvas();
         let planes = self.planes(b, components);
