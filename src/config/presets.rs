@@ -179,6 +179,7 @@ fn for_survey(config: &mut Config) {
     }
     config.model.decoder.placement = Placement::Glimpse { patch: 44 };
     config.model.selector.radius = 3.0.into();
+    config.training.evaluation_scenes = 1_000;
 }
 
 /// Colours that cover each other on a ground of any grey. A Bernoulli would find two greys nearly alike; a deviation of 0.3 is strict
