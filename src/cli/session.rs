@@ -149,7 +149,7 @@ impl<'a> Session<'a> {
             seconds_allowed: limits.seconds,
             best: before.best,
             shown: Shown::default(),
-            location_nats: location_nats(trainer.model(), trainer.config()),
+            location_nats: trainer.model().location_nats(trainer.config().model.entities),
             talk: limits.talk,
         };
         if fresh {
@@ -406,12 +406,7 @@ pub fn curves_of(
     let path = folder.metrics();
     let refused = |e| FileError::refused("read", &path)(e);
     let metrics = BufReader::new(File::open(&path).map_err(refused)?);
-    Ok(points_of_metrics(metrics, location_nats(model, config)).map_err(refused)?)
-}
-
-/// What saying where the entities are costs, in nats.
-fn location_nats(model: &Model, config: &Config) -> f64 {
-    model.location_nats(config.model.entities)
+    Ok(points_of_metrics(metrics, model.location_nats(config.model.entities)).map_err(refused)?)
 }
 
 /// The loss's weights, so that nobody has to guess their scale.

@@ -163,7 +163,7 @@ fn for_air(config: &mut Config) {
     config.model.entities = 3;
     config.model.decoder.placement = Placement::Glimpse { patch: 28 };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.32);
-    config.model.latent = growing(1.0);
+    config.model.latent = growing();
     config.training.steps = 20_000;
     config.training.validate_every = 1_000;
     config.training.validation_scenes = 1_000;
@@ -188,7 +188,7 @@ fn in_colour(config: &mut Config) {
     config.data.fresh = true;
     config.model.compositor = CompositorConfig::Mixture { background: Background::Median };
     config.model.likelihood = Likelihood::Gaussian { deviation: 0.3 };
-    config.model.latent = growing(1.0);
+    config.model.latent = growing();
 }
 
 /// An object of one colour is easily taken for two: a dearer entity, and more of the idle KL.
@@ -209,8 +209,8 @@ fn for_tetrominoes(config: &mut Config) {
 }
 
 /// The default's latent with a β that grows: entities learn to draw before what they say costs its full price.
-fn growing(beta: f64) -> Latent {
-    Latent::Gaussian { dimensions: 16, beta: Schedule::linear(0.4, beta, 0.1, 0.8) }
+fn growing() -> Latent {
+    Latent::Gaussian { dimensions: 16, beta: Schedule::linear(0.4, 1.0, 0.1, 0.8) }
 }
 
 fn data(scenes: &str, fresh: bool) -> DataConfig {

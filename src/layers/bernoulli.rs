@@ -5,6 +5,7 @@
 
 #[cfg(feature = "cuda")]
 use super::gpu;
+use super::mix::softplus;
 use super::op::{Kernel, Path, apply2};
 use super::real::{Real, vectorise};
 use candle_core::{D, Result, Shape, Tensor, bail};
@@ -25,10 +26,9 @@ pub fn bernoulli_log_prob(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// The same on candle's operations; softplus through `relu`, whose gradient at 0 makes softplus' the right ½.
+/// The same on candle's operations.
 fn reference(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
-    let softplus = (logits.relu()? + (logits.abs()?.neg()?.exp()? + 1.0)?.log()?)?;
-    ((logits * targets.detach())? - softplus)?.flatten_from(1)?.sum(D::Minus1)
+    ((logits * targets.detach())? - softplus(logits)?)?.flatten_from(1)?.sum(D::Minus1)
 }
 
 struct Bernoulli {

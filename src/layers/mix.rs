@@ -57,7 +57,7 @@ pub(crate) fn log_sum_exp(x: &Tensor) -> Result<Tensor> {
 }
 
 /// log(1 + eˣ) on candle's operations; through `relu`, whose gradient at 0 makes this one's the right ½.
-fn softplus(x: &Tensor) -> Result<Tensor> {
+pub(super) fn softplus(x: &Tensor) -> Result<Tensor> {
     x.relu()? + (x.abs()?.neg()?.exp()? + 1.0)?.log()?
 }
 
