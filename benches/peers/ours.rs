@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ours write CASE FOLDER [BATCH]      case.json and case.safetensors: model, images, noise and first weights, for everybody
-//! ours work FOLDER --threads T [--device D]      obeys `train N`, `reset`, `infer N`, `decompose N`, `memory`, `quit` on standard input
+//! ours work FOLDER --threads T [--device D]      obeys `train N`, `reset`, `infer N`, `decompose N`, `memory`, `peak`, `quit` on standard input
 //! ```
 
 use candle_core::{Device, Tensor};
@@ -11,12 +11,14 @@ use multi_entity_vae::config::{
     Posteriors, Preset, Rank, SelectorConfig,
 };
 use multi_entity_vae::device::{self, Choice};
-use multi_entity_vae::layers::{Activation, Extent};
+use multi_entity_vae::layers::{Activation, Extent, Instructions};
 use multi_entity_vae::run::{ScenesOf, open_digits};
 use multi_entity_vae::scene::{Batches, Split};
 use multi_entity_vae::train::{Schedule, Trainer};
+use pulp::{Arch, Simd, WithSimd};
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::hint::black_box;
 use std::io::BufRead;
 use std::path::Path;
 use std::time::Instant;
@@ -189,6 +191,7 @@ fn work(folder: &Path, threads: usize, choice: Choice) -> Result<(), Error> {
             ["infer", count] => worker.infer(count.parse()?)?,
             ["decompose", count] => worker.decompose(count.parse()?)?,
             ["memory"] => json!({"peak_kb": peak_kb()?}),
+            ["peak"] => json!({"gflops": peak_gflops()?}),
             ["quit"] => break,
             _ => return Err(format!("{line:?} is no order").into()),
         };
@@ -255,6 +258,57 @@ impl Worker {
             ms.push(1e3 * start.elapsed().as_secs_f64());
         }
         Ok(json!({"ms": ms}))
+    }
+}
+
+/// What one core's units do at most on the instructions in use: two FLOPs for each multiply-add, in GFLOP/s.
+fn peak_gflops() -> Result<f64, Error> {
+    let arch = arch(Instructions::in_use()?).ok_or("instructions that this processor lacks")?;
+    let rate = |_| {
+        let start = Instant::now();
+        let numbers = arch.dispatch(MultiplyAdds);
+        2e-9 * (MultiplyAdds::ROUNDS * MultiplyAdds::CHAINS * numbers) as f64 / start.elapsed().as_secs_f64()
+    };
+    Ok((0..100).map(rate).fold(0.0, f64::max))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn arch(instructions: Instructions) -> Option<Arch> {
+    match instructions {
+        Instructions::Avx512 => pulp::x86::V4::try_new().map(Arch::V4),
+        Instructions::Avx2 => pulp::x86::V3::try_new().map(Arch::V3),
+        Instructions::Portable => Some(Arch::Scalar),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn arch(_: Instructions) -> Option<Arch> {
+    Some(Arch::new())
+}
+
+/// Multiply-adds on registers alone, none of which waits for the one before it; gives the numbers that one treats.
+struct MultiplyAdds;
+
+impl MultiplyAdds {
+    const ROUNDS: usize = 1 << 17;
+    /// More than are under way at a time, fewer than there are registers.
+    const CHAINS: usize = 12;
+}
+
+impl WithSimd for MultiplyAdds {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> usize {
+        let [a, b] = [black_box(0.5), black_box(1.0)].map(|number| simd.splat_f32s(number));
+        let mut sums = [simd.splat_f32s(0.0); Self::CHAINS];
+        for _ in 0..Self::ROUNDS {
+            for sum in &mut sums {
+                *sum = simd.mul_add_f32s(*sum, a, b);
+            }
+        }
+        black_box(sums.map(|sum| simd.reduce_sum_f32s(sum)));
+        S::F32_LANES
     }
 }
 
