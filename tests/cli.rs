@@ -794,11 +794,38 @@ fn the_published_nets_are_configurations() {
     let file = format!("{}/examples/burda.toml", env!("CARGO_MANIFEST_DIR"));
     for kind in ["iwae", "dreg"] {
         let objective = format!("training.objective={{kind=\"{kind}\",samples=3}}");
-        place
-            .train(&format!("--preset vae --config {file} --out {kind} --set {objective}"))
-            .ok()
-            .says(&["of 3 samples", "dynamic binarisation"]);
+        place.train(&format!("--preset vae --config {file} --out {kind} --set {objective}")).ok().says(&[
+            "of 3 samples",
+            "dynamic binarisation",
+            "log p(x) ≥",
+        ]);
     }
+}
+
+#[test]
+fn the_best_of_an_importance_weighted_training_is_that_of_the_highest_bound() {
+    let place = Place::new();
+    let objective = "training.objective={kind=\"iwae\",samples=3}";
+    place
+        .train(&format!("--preset vae --out run --quiet --steps 12 --set training.validate_every=2 --set {objective}"))
+        .ok();
+    let rows = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    let rows = rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap());
+    let bounds: Vec<(f64, u64)> = rows
+        .filter(|row| row["kind"] == "validation")
+        .map(|row| {
+            assert_eq!(row["importance_samples"], 3);
+            // What three samples say more than one, on images that all models know equally little of.
+            assert_ne!(row["log_likelihood_bound_nats"], row["elbo"]);
+            (row["log_likelihood_bound_nats"].as_f64().unwrap(), row["step"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(bounds.len(), 6);
+    let (bound, step) = bounds.into_iter().reduce(|a, b| if b.0 > a.0 { b } else { a }).unwrap();
+    let file = fs::read(place.path("run/checkpoints/best.safetensors")).unwrap();
+    let (_, header) = SafeTensors::read_metadata(&file).unwrap();
+    let progress: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["progress"]).unwrap();
+    assert_eq!(progress["best"], serde_json::json!([-bound, step]));
 }
 
 #[test]

@@ -110,15 +110,9 @@ impl Args {
     ) -> anyhow::Result<Report> {
         let (model, seed) = (&run.model, self.seed);
         let count = self.count.unwrap_or(run.config.training.evaluation_scenes);
-        let mut report = Grading { model, scenes, count, selection, seed, device }.report(|| false, each)?;
-        if let Some(samples) = self.importance_samples {
-            let examples = scenes.examples(count).map(|example| example.map_err(Failure::from));
-            let bound = LikelihoodBound { selection, samples, seed }.report(model, examples, device)?;
-            report.importance_samples = Some(samples);
-            report.log_likelihood_bound_nats = bound.nats;
-            report.log_likelihood_bound_sem = bound.sem;
-        }
-        Ok(report)
+        let importance_samples = self.importance_samples;
+        let grading = Grading { model, scenes, count, selection, importance_samples, seed, device };
+        Ok(grading.report(|| false, each)?)
     }
 
     /// The scores as a file or as a table, or as both, with what could not be scored.
@@ -145,6 +139,8 @@ pub struct Grading<'a> {
     /// The first so many of the scenes.
     pub count: u64,
     pub selection: Selection,
+    /// Samples of the bound on log p(x), if it is wanted.
+    pub importance_samples: Option<u64>,
     /// Of the posterior noise.
     pub seed: u64,
     pub device: &'a Device,
@@ -153,12 +149,20 @@ pub struct Grading<'a> {
 impl Grading<'_> {
     /// The scores, unless it is told to stop; every scene's outcome is shown as it comes.
     pub fn report(&self, stop: impl Fn() -> bool, each: impl FnMut(u64, &SceneOutcome)) -> Result<Report, Failure> {
-        let Self { model, scenes, count, selection, seed, device } = *self;
-        let go_on = |example| if stop() { Err(Failure::Stopped) } else { Ok(example?) };
-        let examples = scenes.examples(count).map(go_on);
+        let Self { model, scenes, count, selection, importance_samples, seed, device } = *self;
+        let examples =
+            || scenes.examples(count).map(|example| if stop() { Err(Failure::Stopped) } else { Ok(example?) });
         let batch = common::images_at_once(model, selection.entities);
-        let report = Evaluation { selection, batch, seed }.report_each::<Failure>(model, examples, device, each)?;
-        Ok(Report { binarisation: Some(scenes.binarisation()), ..report })
+        let mut report =
+            Evaluation { selection, batch, seed }.report_each::<Failure>(model, examples(), device, each)?;
+        report.binarisation = Some(scenes.binarisation());
+        if let Some(samples) = importance_samples {
+            let bound = LikelihoodBound { selection, samples, seed }.report(model, examples(), device)?;
+            report.importance_samples = Some(samples);
+            report.log_likelihood_bound_nats = bound.nats;
+            report.log_likelihood_bound_sem = bound.sem;
+        }
+        Ok(report)
     }
 }
 

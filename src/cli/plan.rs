@@ -127,7 +127,9 @@ fn conclude(
     let scenes = ScenesOf::open(&config.data, digits.clone(), Split::Test, config.training.seed)?;
     let selection = final_selection(&config.model.selector, config.model.entities, config.training.seed);
     let (count, seed) = (config.training.evaluation_scenes, config.training.seed);
-    let grading = evaluate::Grading { model: &run.model, scenes: &scenes, count, selection, seed, device };
+    let importance_samples = config.training.objective.importance_samples().map(|samples| samples as u64);
+    let model = &run.model;
+    let grading = evaluate::Grading { model, scenes: &scenes, count, selection, importance_samples, seed, device };
     let report = grading.report(interrupt::requested, |_, _| ()).map_err(|e| match e {
         evaluate::Failure::Stopped => anyhow::Error::from(Stopped),
         e => e.into(),

@@ -246,7 +246,9 @@ impl<'a> Session<'a> {
             trainer.selection()
         };
         let (scenes, count) = (self.validation, config.training.validation_scenes);
-        let grading = evaluate::Grading { model: trainer.model(), scenes, count, selection, seed, device: self.device };
+        let importance_samples = config.training.objective.importance_samples().map(|samples| samples as u64);
+        let (model, device) = (trainer.model(), self.device);
+        let grading = evaluate::Grading { model, scenes, count, selection, importance_samples, seed, device };
         let report = match grading.report(interrupt::requested, |_, _| ()) {
             Err(evaluate::Failure::Stopped) => return Ok(()),
             report => report?,
@@ -258,6 +260,7 @@ impl<'a> Session<'a> {
             ("validation/negative_elbo", report.elbo.map(|e| -e)),
             ("validation/reconstruction_nats", report.reconstruction_nats),
             ("validation/kl_nats", report.kl_nats),
+            ("validation/log_likelihood_bound_nats", report.log_likelihood_bound_nats),
             ("validation/count_accuracy", report.count_accuracy),
             ("validation/ari_foreground", report.ari_foreground),
         ];
@@ -269,7 +272,8 @@ impl<'a> Session<'a> {
         self.shown.count_accuracy = report.count_accuracy;
         self.bar.line(&self.summary(step, &report));
         let better = |loss: &f64| loss.is_finite() && self.best.is_none_or(|(best, _)| *loss < best);
-        if let Some(loss) = report.elbo.map(|elbo| -elbo).filter(better) {
+        // What is trained for: an importance-weighted bound may rise while the ELBO falls.
+        if let Some(loss) = report.log_likelihood_bound_nats.or(report.elbo).map(|bound| -bound).filter(better) {
             self.best = Some((loss, step));
             self.flush()?;
             Checkpoint::save(&self.folder.best(), trainer, &self.progress(trainer))?;
@@ -366,7 +370,7 @@ impl<'a> Session<'a> {
         let nats = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.1}"));
         let share = |name: &str, value: Option<f64>| value.map_or(String::new(), |v| format!(" · {name} {v:.3}"));
         format!(
-            "step {step:>6} · {:>4.0} s · validation: −log p {} + KL {} nats{}{}{}",
+            "step {step:>6} · {:>4.0} s · validation: −log p {} + KL {} nats{}{}{}{}",
             self.seconds(),
             nats(report.reconstruction_nats),
             nats(report.kl_nats),
@@ -374,6 +378,10 @@ impl<'a> Session<'a> {
                 format!(" + location {}", nats(report.location_nats))
             } else {
                 String::new()
+            },
+            match report.importance_samples {
+                Some(samples) => format!(" · log p ≥ {} ({samples} samples)", nats(report.log_likelihood_bound_nats)),
+                None => String::new(),
             },
             share("count accuracy", report.count_accuracy),
             share("foreground ARI", report.ari_foreground),

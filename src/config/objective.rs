@@ -26,9 +26,14 @@ pub enum Objective {
 impl Objective {
     /// Samples of z for each image.
     pub fn samples(&self) -> usize {
+        self.importance_samples().unwrap_or(1)
+    }
+
+    /// The same where they are weighed against each other, so that not the ELBO is bounded but log p(x) itself.
+    pub fn importance_samples(&self) -> Option<usize> {
         match self {
-            Self::Elbo => 1,
-            Self::Iwae { samples } | Self::Dreg { samples } => *samples,
+            Self::Elbo => None,
+            Self::Iwae { samples } | Self::Dreg { samples } => Some(*samples),
         }
     }
 }

@@ -37,7 +37,7 @@ pub struct Progress {
     pub skipped: (u64, u64),
     /// Seconds of training so far, over all sittings.
     pub seconds: f64,
-    /// The best −ELBO in validation so far, and its step.
+    /// The lowest loss in validation so far, and its step: −ELBO, or minus the bound that IWAE and DReG are trained on.
     pub best: Option<(f64, u64)>,
     /// Length of `metrics.jsonl` in bytes.
     pub metrics_bytes: u64,

@@ -164,7 +164,7 @@ impl RunFolder {
         self.checkpoints().join("last.safetensors")
     }
 
-    /// The checkpoint of the best validation ELBO.
+    /// The checkpoint of the best validation: of the highest ELBO, or of the highest bound where that is trained on.
     pub fn best(&self) -> PathBuf {
         self.checkpoints().join("best.safetensors")
     }
