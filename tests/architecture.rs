@@ -20,6 +20,7 @@ const MAY_USE: [(&str, &[&str]); 13] = [
             "scene::GRID_PERIOD",
             "scene::OptionError",
             "scene::Recipe",
+            "scene::SceneOptions",
         ],
     ),
     ("model", &["config", "layers", "random"]),

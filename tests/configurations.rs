@@ -131,12 +131,15 @@ fn configuration() -> impl Strategy<Value = Config> {
         select(vec![Binarisation::GreyScale, Binarisation::Threshold, Binarisation::Dynamic, Binarisation::Static]);
     let part = || mostly(Just(0.0), &[0.3, 1.0, -0.1, 1.1, f64::NAN]);
     let disturbance = (part(), part(), mostly(Just(7usize), &[0, 1, 2, 1024, 1025]));
-    let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation, disturbance).prop_map(
-        |(scenes, digits, fresh, binarisation, (noise, grid_lines, grid_period))| DataConfig {
+    let frame = (mostly(Just(0usize), &[1, 28, 64, usize::MAX]), mostly(Just(0usize), &[1, 6, usize::MAX]));
+    let data = ("[ -~]{0,9}", "[ -~é]{0,9}", any::<bool>(), binarisation, frame, disturbance).prop_map(
+        |(scenes, digits, fresh, binarisation, (size, objects), (noise, grid_lines, grid_period))| DataConfig {
             scenes,
             digits,
             fresh,
             binarisation,
+            size,
+            objects,
             noise,
             grid_lines,
             grid_period,

@@ -144,7 +144,7 @@ fn open_scenes(
     seed: u64,
 ) -> anyhow::Result<ScenesOf> {
     let mut data = run.config.data.clone();
-    let mut own = SceneOptions { disturbance: data.disturbance(), ..SceneOptions::default() };
+    let mut own = data.options();
     if let Some(scenes) = scenes {
         data.scenes = scenes.to_string();
         own = SceneOptions::default();

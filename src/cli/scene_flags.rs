@@ -4,7 +4,7 @@ use multi_entity_vae::scene::SceneOptions;
 
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct SceneFlags {
-    /// Height and width of the scenes, in place of the recipe's own (digits only)
+    /// Height and width of the scenes, in place of the recipe's own (of digits, or of single, whose digit is resized)
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
     /// Most objects of a scene, in place of the recipe's own number (digits only)

@@ -26,6 +26,7 @@ pub use validate::MOST_SCENES;
 use crate::layers::LayerSpec;
 use crate::scene::Disturbance;
 use crate::scene::GRID_PERIOD;
+use crate::scene::SceneOptions;
 use crate::train::Schedule;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,12 @@ pub struct DataConfig {
     pub fresh: bool,
     /// What becomes of grey pixels.
     pub binarisation: Binarisation,
+    /// Height and width of a recipe's images; 0 for its own.
+    #[serde(default)]
+    pub size: usize,
+    /// Most objects of a recipe's scene; 0 for its own number.
+    #[serde(default)]
+    pub objects: usize,
     /// Standard deviation of Gaussian noise on a recipe's images, white being 1 and clipped there; 0 for none.
     #[serde(default)]
     pub noise: f64,
@@ -63,9 +70,11 @@ pub struct DataConfig {
 }
 
 impl DataConfig {
-    /// What is done to the images of a recipe.
-    pub fn disturbance(&self) -> Disturbance {
-        Disturbance { noise: self.noise, grid_lines: self.grid_lines, grid_period: self.grid_period }
+    /// What is chosen beside a recipe's name.
+    pub fn options(&self) -> SceneOptions {
+        let own = |number: usize| (number > 0).then_some(number);
+        let disturbance = Disturbance { noise: self.noise, grid_lines: self.grid_lines, grid_period: self.grid_period };
+        SceneOptions { size: own(self.size), objects: own(self.objects), disturbance }
     }
 }
 

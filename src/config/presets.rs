@@ -219,6 +219,8 @@ fn data(scenes: &str, fresh: bool) -> DataConfig {
         digits: "builtin".into(),
         fresh,
         binarisation: Binarisation::GreyScale,
+        size: 0,
+        objects: 0,
         noise: 0.0,
         grid_lines: 0.0,
         grid_period: grid_period(),

@@ -57,7 +57,7 @@ impl Config {
     fn check_disturbance(&self) -> Result<(), ConfigError> {
         let Self { data, .. } = self;
         let refused = |e: OptionError| ConfigError::Invalid { key: format!("data.{}", e.option), reason: e.reason };
-        data.disturbance().check().map_err(refused)?;
+        data.options().disturbance.check().map_err(refused)?;
         let reason = "disturbs the scenes of a recipe, and data.scenes is a file: set it to 0, or choose a recipe";
         let of_a_recipe = !data.scenes.ends_with(".npz");
         check("data.noise", of_a_recipe || data.noise == 0.0, reason)?;

@@ -79,8 +79,7 @@ pub struct ScenesOf {
 impl ScenesOf {
     /// Opens a split. `seed` makes the scenes of a recipe.
     pub fn open(data: &DataConfig, digits: Arc<DigitSet>, split: Split, seed: u64) -> Result<Self, DataError> {
-        let options = SceneOptions { disturbance: data.disturbance(), ..SceneOptions::default() };
-        Self::open_with(data, options, digits, split, seed)
+        Self::open_with(data, data.options(), digits, split, seed)
     }
 
     /// The same with other options of its recipe than the configuration's.

@@ -13,7 +13,7 @@ pub const GRID_PERIOD: usize = 7;
 /// What is asked for beside a recipe's name. By default nothing: the recipe as it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SceneOptions {
-    /// Height and width of the canvas (`digits` only).
+    /// Height and width of the canvas: of `digits`, placed on it by the same rules, or of `single`, resized to fill it.
     pub size: Option<usize>,
     /// Most objects of a scene (`digits` only).
     pub objects: Option<usize>,
@@ -60,11 +60,14 @@ impl SceneOptions {
         match (recipe, self.size, self.objects) {
             (_, None, None) => Ok(None),
             (Recipe::Digits, size, objects) => Frame::new(size, objects).map(Some),
-            (_, size, _) => Err(OptionError {
-                option: if size.is_some() { "size" } else { "objects" },
-                reason: format!("is a choice of the recipe digits alone, not of {recipe}: leave it out"),
-            }),
+            (Recipe::Single, Some(size), None) => Frame::filled(size).map(Some),
+            (_, _, Some(_)) => Err(Self::not_of(recipe, "objects", "the recipe digits alone")),
+            (_, Some(_), None) => Err(Self::not_of(recipe, "size", "the recipes digits and single")),
         }
+    }
+
+    fn not_of(recipe: Recipe, option: &'static str, of: &str) -> OptionError {
+        OptionError { option, reason: format!("is a choice of {of}, not of {recipe}: leave it out") }
     }
 }
 
@@ -182,9 +185,15 @@ mod tests {
             assert!(refusal.starts_with(name), "{refusal}");
         }
         let larger = SceneOptions { size: Some(96), ..SceneOptions::default() };
-        assert!(
-            larger.frame(Recipe::Air).unwrap_err().to_string().starts_with("size: is a choice of the recipe digits")
-        );
+        let more = SceneOptions { objects: Some(2), ..larger };
+        for (options, recipe, refusal) in [
+            (larger, Recipe::Air, "size: is a choice of the recipes digits and single, not of air"),
+            (more, Recipe::Single, "objects: is a choice of the recipe digits alone, not of single"),
+            (SceneOptions { size: Some(0), ..larger }, Recipe::Single, "size: must be between 1 and"),
+        ] {
+            let refused = options.frame(recipe).unwrap_err().to_string();
+            assert!(refused.starts_with(refusal), "{refused}");
+        }
         assert!(larger.frame(Recipe::Digits).unwrap().is_some());
     }
 }

@@ -46,7 +46,7 @@ impl Made {
 
     fn lay_out(&self, index: u64, layers: &mut Layers) {
         let Self { recipe, digits, split, seed, frame, .. } = self;
-        recipe.lay_out_in(frame.unwrap_or(Frame::OWN), digits, *seed, *split, index, layers);
+        recipe.lay_out_in(*frame, digits, *seed, *split, index, layers);
     }
 
     fn disturb(&self, image: &mut [u8], index: u64) {

@@ -92,7 +92,11 @@ fn a_checkpoint_reads_scenes_larger_than_those_it_was_trained_on() {
     assert_eq!(entities.as_array().unwrap().len(), 16);
 
     place.refuses(&format!("evaluate {run} --scenes digits --size 64 --objects 30"), 1, &["objects: at most 6"]);
-    place.refuses(&format!("evaluate {run} --scenes air --size 96"), 1, &["size: is a choice of the recipe digits"]);
+    place.refuses(
+        &format!("evaluate {run} --scenes air --size 96"),
+        1,
+        &["size: is a choice of the recipes digits and single"],
+    );
     place.refuses(&format!("decompose {run} photo.png --size 96 --out x"), 2, &["options of --scenes"]);
     // Colour is another thing, and a dense model has but one size.
     place.refuses(&format!("evaluate {run} --scenes sprites"), 1, &["64×64×3", "64×64×1"]);

@@ -67,6 +67,15 @@ impl Frame {
         Ok(Self { canvas, most })
     }
 
+    /// Of one digit that fills it.
+    pub fn filled(canvas: usize) -> Result<Self, OptionError> {
+        if !(1..=LARGEST_CANVAS).contains(&canvas) {
+            let reason = format!("must be between 1 and {LARGEST_CANVAS} pixels");
+            return Err(OptionError { option: "size", reason });
+        }
+        Ok(Self { canvas, most: 1 })
+    }
+
     /// Height and width of the canvas.
     pub const fn canvas(self) -> usize {
         self.canvas

@@ -118,13 +118,13 @@ impl Recipe {
 
     /// Lays out scene `index` of `split` in `layers`.
     pub fn lay_out(self, digits: &DigitSet, seed: u64, split: Split, index: u64, layers: &mut Layers) {
-        self.lay_out_in(digits::Frame::OWN, digits, seed, split, index, layers);
+        self.lay_out_in(None, digits, seed, split, index, layers);
     }
 
-    /// The same in a frame of `digits`, which no other recipe heeds.
+    /// The same in another frame than its own, which only `digits` and `single` have.
     pub(super) fn lay_out_in(
         self,
-        frame: digits::Frame,
+        frame: Option<digits::Frame>,
         digits: &DigitSet,
         seed: u64,
         split: Split,
@@ -134,10 +134,12 @@ impl Recipe {
         let digits = digits.of(split);
         let rng = || random::stream(seed, &format!("scene/{self}/{split}"), index);
         match self {
-            Self::Digits => digits::lay_out(digits, frame, &mut rng(), layers),
+            Self::Digits => digits::lay_out(digits, frame.unwrap_or(digits::Frame::OWN), &mut rng(), layers),
             Self::Air => air::lay_out(digits, &mut rng(), layers),
             Self::Survey => survey::lay_out(digits, survey::counts(split), &mut rng(), layers),
-            Self::Single => single::lay_out(digits, index, layers),
+            Self::Single => {
+                single::lay_out(digits, frame.map_or(DIGIT_SIDE, digits::Frame::canvas), index, layers);
+            }
             Self::Sprite => sprite::lay_out(&mut rng(), layers),
             Self::Sprites => sprites::lay_out(&mut rng(), layers),
             Self::Tetrominoes => tetrominoes::lay_out(&mut rng(), layers),
