@@ -412,14 +412,16 @@ mod tests {
 
     /// Rows of every height of tile, columns around every width, overlapping windows of one and of several runs.
     fn cases() -> impl Iterator<Item = (usize, usize, Vec<usize>, usize, usize)> {
-        let rows = [1, 2, 3, 4, 5, 8, 11, 17];
-        let columns = [1, 2, 3, 4, 5, 8, 15, 16, 17, 32, 33, 48, 49, 64, 80];
+        // Miri, which watches every access, is a thousand times slower, and has vectors of one number.
+        let rows: &[usize] = if cfg!(miri) { &[1, 4, 11] } else { &[1, 2, 3, 4, 5, 8, 11, 17] };
+        let columns: &[usize] =
+            if cfg!(miri) { &[1, 5, 8] } else { &[1, 2, 3, 4, 5, 8, 15, 16, 17, 32, 33, 48, 49, 64, 80] };
         let shapes =
             [(vec![0], 1, 1), (vec![0], 7, 3), (vec![0, 20], 5, 5), (vec![3, 11, 40], 9, 2), (vec![0, 33], 32, 16)];
-        rows.into_iter().flat_map(move |m| {
+        rows.iter().flat_map(move |m| {
             let shapes = shapes.clone();
-            columns.into_iter().flat_map(move |n| {
-                shapes.clone().into_iter().map(move |(runs, length, step)| (m, n, runs, length, step))
+            columns.iter().flat_map(move |n| {
+                shapes.clone().into_iter().map(move |(runs, length, step)| (*m, *n, runs, length, step))
             })
         })
     }
