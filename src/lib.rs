@@ -174,6 +174,13 @@
 //! `examples/decompose.rs` goes on to draw the sheet, `examples/one_model.rs` trains the four names on the same digits,
 //! `examples/thesis.rs` draws the decoded plane and the scatter plot of two β.
 //!
+//! # Threads and memory of a program
+//!
+//! Kernels run on rayon's pool (`RAYON_NUM_THREADS`, or a pool of your own around the calls). The few operations left to candle would
+//! wake threads of candle's own, which wait spinning on the same cores: start programs that train with the environment variable
+//! `CANDLE_NUM_THREADS=1`, as `mevae` sets it for itself. An allocator that keeps large buffers (mimalloc) saves clearing them at
+//! every step; `src/main.rs` shows both.
+//!
 //! # Reading order
 //!
 //! 1. [`config`]: every choice there is, as enums that own their parameters; the presets.
