@@ -314,6 +314,33 @@ fn a_number_in_a_file_and_the_schedule_over_it_replace_one_another() {
     }
 }
 
+/// What a part is may be written before or after what belongs to it.
+#[test]
+fn the_order_of_a_kind_and_its_keys_makes_no_difference() {
+    let resolve = |preset, settings: &[&str]| {
+        let settings: Vec<_> = settings.iter().map(|setting| setting.to_string()).collect();
+        Config::resolve(preset, None, &settings).map_err(|e| e.to_string())
+    };
+    let (kind, dimensions) = ("model.latent.kind=point", "model.latent.dimensions=5");
+    let point = resolve(Preset::Vae, &[kind, dimensions]).unwrap();
+    assert_eq!(point.model.latent.dimensions(), 5);
+    assert_eq!(resolve(Preset::Vae, &[dimensions, kind]).unwrap(), point);
+    // Back to what it was, nothing is lost.
+    let there_and_back = resolve(Preset::Vae, &[kind, "model.latent.kind=gaussian"]).unwrap();
+    assert_eq!(there_and_back, Preset::Vae.config());
+    let refusal = resolve(Preset::Vae, &["model.latent.beta=2", kind]).unwrap_err();
+    assert!(refusal.contains("model.latent.beta") && refusal.contains("does not apply"), "{refusal}");
+    // A schedule has its own defaults, not those of the one it replaces.
+    let rate = resolve(Preset::MultiEntity, &["training.learning_rate={from=1e-3,to=1e-5}"]).unwrap();
+    let linear = Ramp { from: 1e-3, to: 1e-5, start: 0.0, end: 1.0, shape: Shape::Linear, warmup: 0.0 };
+    assert_eq!(rate.training.learning_rate, Schedule::Ramp(linear));
+    // Keys that only the recipe's own configuration has.
+    for setting in ["model.likelihood.deviation=0.2", "model.compositor.background=learned"] {
+        resolve(Preset::MultiEntity, &[setting]).unwrap_err();
+        resolve(Preset::MultiEntity, &["data.scenes=sprites", setting]).unwrap();
+    }
+}
+
 fn ramp_to(schedule: Schedule, to: f64) -> Schedule {
     match schedule {
         Schedule::Ramp(ramp) => Schedule::Ramp(Ramp { to, ..ramp }),

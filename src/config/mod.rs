@@ -52,7 +52,7 @@ pub struct DataConfig {
     pub fresh: bool,
     /// What becomes of grey pixels.
     pub binarisation: Binarisation,
-    /// Height and width of a recipe's images; 0 for its own.
+    /// Height and width of a recipe's images; 0 for its own size.
     #[serde(default)]
     pub size: usize,
     /// Most objects of a recipe's scene; 0 for its own number.
@@ -222,7 +222,7 @@ impl Config {
     /// A preset, then a TOML file's text (with the name to use in messages), then `key=value` settings, each over the one
     /// before. Everything written must be read by something: an unknown or inapplicable key is an error.
     pub fn resolve(preset: Preset, file: Option<(&str, &str)>, settings: &[String]) -> Result<Self, ConfigError> {
-        let over = |base: &Config| -> Result<Self, ConfigError> {
+        let over = |base: &Config| -> Result<overrides::Layers, ConfigError> {
             let mut layers = overrides::Layers::over(base);
             if let Some((origin, text)) = file {
                 layers.file(origin, text)?;
@@ -230,11 +230,14 @@ impl Config {
             for setting in settings {
                 layers.setting(setting)?;
             }
-            layers.resolve()
+            Ok(layers)
         };
         // The scenes that are asked for decide what the preset's other values are.
-        let scenes = over(&preset.config())?.data.scenes;
-        over(&preset.config_for(&scenes))
+        let layers = over(&preset.config())?;
+        match layers.scenes() {
+            Some(scenes) => over(&preset.config_for(scenes))?.resolve(),
+            None => layers.resolve(),
+        }
     }
 
     /// A saved, complete configuration.

@@ -10,22 +10,22 @@ const MOST_LETTERS: usize = 100;
 /// Letters of a reason, which may repeat a value.
 const MOST_OF_A_REASON: usize = 1_000;
 
-/// A configuration as a TOML tree, and where each written key came from.
+/// A configuration as a TOML tree, and what was written over it.
 pub(super) struct Layers {
-    tree: Table,
-    /// (origin, dotted key) of everything written so far.
-    written: Vec<(String, String)>,
+    base: Table,
+    /// Where it was written, and what, each over the one before.
+    written: Vec<(String, Table)>,
 }
 
 impl Layers {
     pub fn over(config: &Config) -> Self {
-        Self { tree: tree(config), written: Vec::new() }
+        Self { base: tree(config), written: Vec::new() }
     }
 
     /// A TOML file's text.
     pub fn file(&mut self, origin: &str, text: &str) -> Result<(), ConfigError> {
         let malformed = |e: toml::de::Error| ConfigError::Malformed { origin: origin.into(), reason: e.to_string() };
-        self.merge(origin, text.parse().map_err(malformed)?);
+        self.written.push((origin.into(), text.parse().map_err(malformed)?));
         Ok(())
     }
 
@@ -58,16 +58,30 @@ impl Layers {
             .rsplit('.')
             .fold(value, |value, part| Value::Table([(part.to_string(), value)].into_iter().collect()));
         if let Value::Table(table) = nested {
-            self.merge(&origin, table);
+            self.written.push((origin, table));
         }
         Ok(())
     }
 
-    fn merge(&mut self, origin: &str, over: Table) {
-        let mut keys = Vec::new();
-        leaves(&over, "", &mut keys);
-        self.written.extend(keys.into_iter().map(|key| (origin.to_string(), key)));
-        merge(&mut self.tree, over);
+    /// The scenes that are asked for, whether or not the rest fits.
+    pub fn scenes(&self) -> Option<&str> {
+        let layers = [&self.base].into_iter().chain(self.written.iter().map(|(_, layer)| layer));
+        layers.filter_map(|layer| layer.get("data")?.as_table()?.get("scenes")?.as_str()).last()
+    }
+
+    /// Everything over the base. First what each part is: another `kind` forgets the keys of the base's, and whether it was written before
+    /// or after its own keys makes no difference.
+    fn tree(&self) -> Table {
+        let (mut tree, mut kinds) = (self.base.clone(), Table::new());
+        for (_, layer) in &self.written {
+            put(&mut kinds, kinds_of(layer));
+        }
+        turn_into(&mut tree, &kinds);
+        for (_, layer) in &self.written {
+            put(&mut tree, layer.clone());
+        }
+        put(&mut tree, kinds);
+        tree
     }
 
     /// The configuration, if everything written fits it.
@@ -79,7 +93,7 @@ impl Layers {
         };
         // Unknown keys first: leaving them to the types would blame the wrong thing.
         self.check(&every_key(), |origin, key, nearest| ConfigError::UnknownKey { origin, key, nearest })?;
-        let config: Config = self.tree.clone().try_into().map_err(|e: toml::de::Error| ConfigError::Malformed {
+        let config: Config = self.tree().try_into().map_err(|e: toml::de::Error| ConfigError::Malformed {
             origin: origin(),
             reason: shortened(&e.to_string(), MOST_OF_A_REASON),
         })?;
@@ -96,12 +110,17 @@ impl Layers {
         known: &[String],
         error: impl Fn(String, String, Option<String>) -> ConfigError,
     ) -> Result<(), ConfigError> {
-        for (origin, key) in &self.written {
+        let keys = self.written.iter().flat_map(|(origin, layer)| {
+            let mut keys = Vec::new();
+            leaves(layer, "", &mut keys);
+            keys.into_iter().map(move |key| (origin, key))
+        });
+        for (origin, key) in keys {
             let inside = |inner: &str, outer: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
-            let fits = |k: &String| k == key || inside(key, k) || inside(k, key);
+            let fits = |k: &String| *k == key || inside(&key, k) || inside(k, &key);
             if !known.iter().any(fits) {
-                let nearest = nearest(key, known.iter().map(String::as_str)).map(str::to_string);
-                return Err(error(origin.clone(), shortened(key, MOST_LETTERS), nearest));
+                let nearest = nearest(&key, known.iter().map(String::as_str)).map(str::to_string);
+                return Err(error(origin.clone(), shortened(&key, MOST_LETTERS), nearest));
             }
         }
         Ok(())
@@ -127,14 +146,39 @@ fn tree(config: &Config) -> Table {
     Table::try_from(config).unwrap_or_default()
 }
 
-/// Tables are merged key by key, except that another `kind` brings its own keys and forgets those of the old one.
-fn merge(base: &mut Table, over: Table) {
-    if over.get("kind").is_some_and(|kind| base.get("kind") != Some(kind)) {
-        base.clear();
+/// The `kind`s in a table, where they stand.
+fn kinds_of(table: &Table) -> Table {
+    let kind = |(key, value): (&String, &Value)| match value {
+        Value::Table(inner) => {
+            let kinds = kinds_of(inner);
+            (!kinds.is_empty()).then(|| (key.clone(), Value::Table(kinds)))
+        }
+        value => (key == "kind").then(|| (key.clone(), value.clone())),
+    };
+    table.iter().filter_map(kind).collect()
+}
+
+/// Empties every part of another kind.
+fn turn_into(tree: &mut Table, kinds: &Table) {
+    if kinds.get("kind").is_some_and(|kind| tree.get("kind") != Some(kind)) {
+        tree.clear();
     }
+    for (key, kinds) in kinds {
+        if let (Some(Value::Table(tree)), Value::Table(kinds)) = (tree.get_mut(key), kinds) {
+            turn_into(tree, kinds);
+        }
+    }
+}
+
+/// Tables are merged key by key, but a schedule from one value to another is a new one: nothing of an older one's is left in it.
+fn put(base: &mut Table, over: Table) {
     for (key, value) in over {
         match (base.get_mut(&key), value) {
-            (Some(Value::Table(base)), Value::Table(over)) => merge(base, over),
+            (Some(Value::Table(base)), Value::Table(over))
+                if !(over.contains_key("from") && over.contains_key("to")) =>
+            {
+                put(base, over);
+            }
             (_, value) => {
                 base.insert(key, value);
             }

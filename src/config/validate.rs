@@ -13,6 +13,7 @@ const MOST_LAYERS: usize = 64;
 const MOST_TAPS: usize = 64;
 const MOST_BATCH: usize = 65_536;
 const MOST_KEPT: usize = 1_000;
+const MOST_ENTITIES: usize = 255;
 /// The longest side of an image in pixels, as of a picture that can be drawn.
 const MOST_SIDE: usize = 4096;
 /// Numbers that the parameters may have (½ GiB in `f32`; training keeps about a dozen times that, a checkpoint three times).
@@ -113,6 +114,8 @@ impl ModelConfig {
             (1..=n).contains(&self.entities),
             format!("must be between 1 and the {n} candidates of a {rows}×{columns} grid, not {}", self.entities),
         )?;
+        let reason = format!("must be at most {MOST_ENTITIES}: masks name the entity of a pixel by one byte");
+        check("model.entities", self.entities <= MOST_ENTITIES, reason)?;
         self.validate_latent(n)?;
         let radius = &self.selector.radius;
         non_negative("model.selector.radius", radius)?;
