@@ -1,5 +1,6 @@
 //! The options of a recipe's scenes as flags.
 
+use clap::builder::RangedU64ValueParser;
 use multi_entity_vae::scene::SceneOptions;
 
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -8,7 +9,7 @@ pub struct SceneFlags {
     #[arg(long, value_name = "PIXELS")]
     size: Option<usize>,
     /// Most objects of a scene, in place of the recipe's own number (digits only)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     objects: Option<usize>,
     /// Adds Gaussian noise of this deviation (white is 1), clipped; of any recipe
     #[arg(long, value_name = "DEVIATION")]

@@ -139,9 +139,10 @@ impl ScenesOf {
             Binarisation::GreyScale => {}
             Binarisation::Threshold => pixels.iter_mut().for_each(|p| *p = f32::from(u8::from(*p >= 0.5))),
             Binarisation::Dynamic => draw(pixels, random::stream(self.seed, "binarisation", index)),
-            // Not the run's seed: it is the data that are fixed.
+            // Not the run's seed: it is the data that are fixed. A file is the same images whatever they are used for.
             Binarisation::Static => {
-                let purpose = format!("static binarisation/{}", self.split);
+                let split = if self.source.is_archive() { "archive".into() } else { self.split.to_string() };
+                let purpose = format!("static binarisation/{split}");
                 draw(pixels, random::stream(STATIC_SEED, &purpose, index));
             }
         }

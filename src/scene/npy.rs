@@ -38,7 +38,10 @@ pub enum NpyError {
     #[error("is in Fortran order; save numpy.ascontiguousarray(...) of it")]
     Fortran,
     /// Not integers.
-    #[error("has values of type {0:?}; convert them with .astype(numpy.uint8), boxes with numpy.int16")]
+    #[error(
+        "has values of type {0:?}; convert them: pixels from 0 to 1 with (255 * images).round().astype(numpy.uint8), \
+             other numbers with .astype(numpy.uint8), boxes with .astype(numpy.int16)"
+    )]
     Type(String),
     /// Dimensions and data disagree.
     #[error("announces dimensions {shape:?} but holds {bytes} bytes of values; save it again")]

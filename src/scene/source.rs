@@ -132,6 +132,11 @@ impl SceneSource {
         self.len
     }
 
+    /// Whether the scenes are those of a file.
+    pub fn is_archive(&self) -> bool {
+        matches!(self.origin, Origin::Archive(_))
+    }
+
     /// Whether there are new scenes beyond the fixed set.
     pub fn endless(&self) -> bool {
         matches!(&self.origin, Origin::Recipe(made) if made.recipe.endless())

@@ -45,8 +45,8 @@ impl Frame {
     /// The recipe's own.
     pub const OWN: Self = Self { canvas: CANVAS, most: MAX_OBJECTS };
 
-    /// Pairs of tiles that are too close, in the mean over independent places, for places still to be drawn until none is.
-    const MOST_CLOSE_PAIRS: f64 = 8.0;
+    /// Places are drawn until no two tiles are too close: at least one draw in so many, e⁸, has to do if pairs of tiles were independent.
+    const LONGEST_WAIT_NATS: f64 = 8.0;
 
     /// Another one, its own where nothing else is chosen. Digits that would hardly ever find a place are refused.
     pub fn new(canvas: Option<usize>, most: Option<usize>) -> Result<Self, OptionError> {
@@ -55,10 +55,16 @@ impl Frame {
             let reason = format!("must be between {DIGIT_SIDE} and {LARGEST_CANVAS} pixels");
             return Err(OptionError { option: "size", reason });
         }
-        // Two corners are closer than `MIN_DISTANCE` in one direction with a probability of about (2 · 14 − 1) / places.
+        // The share of all pairs of places along one direction that are closer than `MIN_DISTANCE`: two tiles are, if they are in both.
         let places = (canvas - DIGIT_SIDE + 1) as f64;
-        let close = (f64::from(2 * MIN_DISTANCE - 1) / places).min(1.0).powi(2);
-        let fits = |most: usize| most as f64 * (most as f64 - 1.0) / 2.0 * close <= Self::MOST_CLOSE_PAIRS;
+        let reach = f64::from(MIN_DISTANCE).min(places);
+        let close = (places * (2.0 * reach - 1.0) - reach * (reach - 1.0)) / places.powi(2);
+        let wait_of_a_pair = -(-close.powi(2)).ln_1p();
+        let pairs = |most: usize| most as f64 * (most as f64 - 1.0) / 2.0;
+        // And where they touch there are only so many rows and columns of them.
+        let room = (canvas - DIGIT_SIDE) / MIN_DISTANCE as usize + 1;
+        let likely = |most: usize| pairs(most) * wait_of_a_pair <= Self::LONGEST_WAIT_NATS;
+        let fits = |most: usize| most < 2 || most <= room.pow(2) && likely(most);
         if most > MOST_DIGITS || !fits(most) {
             let largest = (0..=MOST_DIGITS).rev().find(|most| fits(*most)).unwrap_or(1);
             let reason = format!("at most {largest} digits find a place on {canvas}×{canvas} pixels, not {most}");
@@ -145,6 +151,19 @@ mod tests {
             scenes_sharing += u64::from(here > 0);
         }
         (shared as f64 / inked as f64, scenes_sharing as f64 / scenes as f64)
+    }
+
+    /// Small canvases have room for few digits, and those find it.
+    #[test]
+    fn whatever_is_allowed_finds_a_place() {
+        let rng = &mut random::stream(1, "places", 0);
+        for canvas in (DIGIT_SIDE..=72).chain([96, 128]) {
+            let most = (1..=MOST_DIGITS).rev().find(|most| Frame::new(Some(canvas), Some(*most)).is_ok());
+            let most = most.expect("one digit fits everywhere");
+            assert_eq!(place(rng, canvas, most).len(), most);
+        }
+        let most = |canvas| (1..9).rev().find(|most| Frame::new(Some(canvas), Some(*most)).is_ok());
+        assert_eq!([28, 41, 42, 50, 64].map(most), [1, 1, 2, 4, 6].map(Some));
     }
 
     #[test]
