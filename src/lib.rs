@@ -85,10 +85,10 @@
 //! are there is decided by description length, without labels and without a threshold to tune:
 //!
 //! ```text
-//! entity k is present  ⇔  log p(x | all) − log p(x | all but k) > KL_k + log N
+//! entity k is present  ⇔  log p(x | all) − log p(x | all but k) > KL_k + log N  and  KL_k ≥ log N
 //! ```
 //!
-//! at the posterior means. Entities are taken out one at a time, the least worthwhile first, until each one left pays for its
+//! at the posterior means (a point latent has no KL, so there the first condition decides alone). Entities are taken out one at a time, the least worthwhile first, until each one left pays for its
 //! code (KL_k) and its place (log N); the number left is the count ([`evaluate::presence()`]).
 //!
 //! # Four names

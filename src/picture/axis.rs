@@ -73,6 +73,9 @@ fn widened(low: f64, high: f64) -> (f64, f64) {
         if end.is_nan() { 0.0 } else { end.clamp(-FARTHEST, FARTHEST) }
     };
     let (low, high) = (tame(low.min(high)), tame(high.max(low)));
+    if (low, high) == (0.0, 0.0) {
+        return (0.0, 1.0);
+    }
     let least = (low.abs().max(high.abs()) * 1e-6).max(1e-6);
     if high - low >= least { (low, high) } else { (low - least, high + least) }
 }

@@ -9,14 +9,17 @@ pub struct Vote {
     pub variances: Vec<f64>,
 }
 
+/// What a number has to vary by to be part of the code.
+const LEAST_DEVIATION: f64 = 0.05;
+
 /// The FactorVAE score (Kim & Mnih 2018, section 4). A vote's number is the one whose variance, as a share of its variance over
 /// all data (`overall`), is least: the one that stands still with the factor. Each number stands for the factor that it votes for
-/// most often in `training`; the score is the share of the other votes that are right by that. Numbers that never vary have no
-/// say. 0 without votes.
+/// most often in `training`; the score is the share of the other votes that are right by that. Numbers whose deviation over all data
+/// is less than 0.05 have no say, as in disentanglement_lib: the posterior has left them at the prior. 0 without votes.
 pub fn factor_vae_score(training: &[Vote], others: &[Vote], overall: &[f64], factors: usize) -> f64 {
     let still = |vote: &Vote| {
         let share = |d: &usize| vote.variances[*d] / overall[*d];
-        let varying = (0..overall.len()).filter(|d| overall[*d] > 0.0);
+        let varying = (0..overall.len()).filter(|d| overall[*d].sqrt() >= LEAST_DEVIATION);
         varying.min_by(|a, b| share(a).total_cmp(&share(b)))
     };
     let mut votes = vec![vec![0u64; factors]; overall.len()];
@@ -48,8 +51,8 @@ mod tests {
 
     #[test]
     fn shares_of_the_overall_variance_decide() {
-        // Number 0 varies little anyway, number 2 never.
-        let overall = [0.01, 1.0, 0.0];
+        // Number 0 varies little anyway, number 2 so little that it is no part of the code.
+        let overall = [0.01, 1.0, 0.002];
         let training = [vote(0, [0.001, 0.9, 0.0]), vote(1, [0.01, 0.2, 0.0]), vote(1, [0.009, 0.1, 0.0])];
         let others = [vote(0, [0.002, 1.0, 0.0]), vote(1, [0.012, 0.3, 0.0]), vote(0, [0.01, 0.1, 0.0])];
         let score = factor_vae_score(&training, &others, &overall, 2);
