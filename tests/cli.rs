@@ -1562,7 +1562,10 @@ fn what_is_no_picture_is_refused_and_nothing_is_written() {
     place.refuses(&format!("decompose {run} --out parts"), 2, &["picture", "--scenes"]);
     place.refuses(&format!("decompose {run} page.png --scenes digits --out parts"), 2, &["--scenes"]);
     place.refuses(&format!("decompose {run} page.png"), 2, &["--out"]);
-    place.refuses(&format!("generate {run} --out new.jpg"), 2, &[".png"]);
+    place.refuses(&format!("generate {run} --out new.jpg"), 2, &[".png", "mevae generate --help"]);
+    place.refuses(&format!("edit {run} --remove 1 --out new.jpg"), 2, &[".png"]);
+    place.refuses(&format!("evaluate {run} --worst 1 --out new.jpg"), 2, &[".png"]);
+    place.refuses(&format!("generate {run} --count -3 --out new.png"), 2, &["-3", "--count"]);
     place.refuses(&format!("generate {run} --count 0 --out new.png"), 2, &["--count"]);
     place.refuses(&format!("evaluate {run} --count 0"), 2, &["--count"]);
     place.refuses(&format!("evaluate {run} --split tset"), 2, &["validation"]);

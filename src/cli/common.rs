@@ -1,11 +1,10 @@
-//! What several verbs share: devices, threads, loading runs, printing.
+//! What several verbs share: loading runs, printing.
 
 use super::scene_flags::SceneFlags;
 use super::{interrupt, usage};
-use anyhow::Context;
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::SelectorConfig;
-use multi_entity_vae::device::{Choice, Opened};
+use multi_entity_vae::device::Opened;
 use multi_entity_vae::evaluate::Example;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::model::{Model, Selection};
@@ -14,32 +13,17 @@ use multi_entity_vae::scene::{SceneOptions, Split};
 use std::io::Write;
 use std::path::Path;
 
-/// `--device`: the device. A build that has a choice says what was chosen.
-pub fn open_device(choice: Choice, quiet: bool) -> anyhow::Result<Device> {
-    let opened = match (choice.open(), choice) {
-        (Err(error), Choice::Cuda(number)) => {
-            anyhow::bail!("no CUDA device {number}: {error}; --device cpu works everywhere")
-        }
-        (opened, _) => opened?,
-    };
-    if !quiet && cfg!(feature = "cuda") {
-        tell(&format!("device: {}", device_in_words(&opened)));
-    }
-    Ok(opened.device)
-}
-
 /// "cpu (avx512); no CUDA, because …"
 pub fn device_in_words(Opened { name, fallback, .. }: &Opened) -> String {
     fallback.as_ref().map_or_else(|| name.clone(), |why| format!("{name}; no CUDA, because {why}"))
 }
 
-/// Limits the number of threads; results do not depend on it.
-pub fn use_threads(threads: Option<usize>) -> anyhow::Result<()> {
-    let Some(threads) = threads else { return Ok(()) };
-    if threads == 0 || threads > 1024 {
-        return Err(usage("--threads must be between 1 and 1024"));
+/// `--out` of a picture: its name says what it is.
+pub fn must_be_png(out: &Path) -> anyhow::Result<()> {
+    match out.extension().is_some_and(|e| e.eq_ignore_ascii_case("png")) {
+        true => Ok(()),
+        false => Err(usage("--out must be a .png file")),
     }
-    rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("could not start the threads")
 }
 
 /// A path as it must be typed into a shell.

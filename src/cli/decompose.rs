@@ -1,9 +1,9 @@
 //! `mevae decompose`: pictures or scenes in, entities out.
 
 use super::common;
+use super::compute::Compute;
 use super::scene_flags::SceneFlags;
 use super::{pictures, usage};
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::{Decomposition, Example};
 use multi_entity_vae::picture::input::read_fitted;
 use multi_entity_vae::picture::save_png;
@@ -39,9 +39,8 @@ pub struct Args {
     /// Folder for the sheet, the entities and entities.json
     #[arg(long)]
     out: PathBuf,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// A line of entities.json.
@@ -69,7 +68,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.scenes.is_none() && !args.options.is_empty() {
         return Err(usage("--size, --objects, --noise, --grid-lines and --grid-period are options of --scenes"));
     }
-    let device = common::open_device(args.device, false)?;
+    let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     let (inputs, run) = match &args.scenes {
         None => (pictures_in(&args.images, &run)?, run),

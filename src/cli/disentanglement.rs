@@ -1,8 +1,9 @@
 //! `mevae disentanglement`
 
 use super::common;
+use super::compute::Compute;
 use candle_core::{DType, Device, Tensor};
-use multi_entity_vae::device::Choice;
+use multi_entity_vae::config::Binarisation;
 use multi_entity_vae::evaluate::disentanglement::{Combination, DisentanglementReport, Probe, Row};
 use multi_entity_vae::model::{Encoding, Selection};
 use multi_entity_vae::run::LoadedRun;
@@ -27,17 +28,12 @@ pub struct Args {
     /// Also write the scores as JSON (- for standard output instead of the table)
     #[arg(long)]
     json: Option<PathBuf>,
-    /// CPU threads [default: all]; the result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    common::use_threads(args.threads)?;
-    let device = common::open_device(args.device, false)?;
+    let device = args.compute.open()?;
     let probe = Probe::new(args.count as usize, args.seed);
     let mut report = DisentanglementReport { examples: args.count as usize, seed: args.seed, codes: Vec::new() };
     for path in &args.runs {
@@ -49,6 +45,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 "{} reads images of {image}, but the sprites whose factors are known are 64×64×1; train with --scenes sprite",
                 path.display()
             );
+        }
+        let (scenes, binarisation) = (&run.config.data.scenes, run.config.data.binarisation);
+        if scenes != Recipe::Sprite.name() || binarisation != Binarisation::GreyScale {
+            common::tell(&format!(
+                "note: {} was trained on {scenes} ({}); what is scored are its codes of grey-scale sprites",
+                path.display(),
+                binarisation.in_words()
+            ));
         }
         let subject = Subject { selection: common::selection(&run, None, args.seed)?, run, device: device.clone() };
         let model = path.display().to_string();

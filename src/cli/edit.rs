@@ -1,11 +1,11 @@
 //! `mevae edit`: a scene taken apart, its entities changed, and decoded again.
 
 use super::common;
+use super::compute::Compute;
 use super::scene_flags::SceneFlags;
 use super::{pictures, usage};
 use candle_core::Device;
 use multi_entity_vae::config::Placement;
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::{Decomposition, Example};
 use multi_entity_vae::generate::edit::{Edit, EditError, Entities};
 use multi_entity_vae::model::Selection;
@@ -58,9 +58,8 @@ pub struct Args {
     /// The PNG to write
     #[arg(long)]
     out: PathBuf,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
@@ -68,7 +67,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if changes == 0 {
         return Err(usage("say what to change: --set-latent, --swap, --move, --copy or --remove"));
     }
-    let device = common::open_device(args.device, false)?;
+    common::must_be_png(&args.out)?;
+    let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     let named = args.scenes.as_deref();
     let (scenes, run) = common::scenes_and_model(run, named, &args.options, args.split, args.seed, &device)?;

@@ -4,12 +4,12 @@ mod entities;
 mod worst;
 
 use super::common;
+use super::compute::Compute;
 use super::scene_flags::SceneFlags;
 use super::usage;
 use candle_core::Device;
 use entities::{At, Entities};
 use multi_entity_vae::config::{Latent, MOST_SCENES};
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::{Evaluation, EvaluationError, LikelihoodBound, Report, SceneOutcome};
 use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{DataError, LoadedRun, ScenesOf};
@@ -47,20 +47,16 @@ pub struct Args {
     /// Seed of the scenes and of the posterior noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// CPU threads [default: all]; the result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
     /// Also write the scores as JSON (- for standard output instead of the table)
     #[arg(long)]
     json: Option<PathBuf>,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    common::use_threads(args.threads)?;
-    let device = common::open_device(args.device, false)?;
+    args.out.as_deref().map_or(Ok(()), common::must_be_png)?;
+    let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     let named = args.scenes.as_deref();
     let (scenes, run) = common::scenes_and_model(run, named, &args.options, args.split, args.seed, &device)?;
@@ -121,14 +117,14 @@ impl Args {
         if let Some(path) = &self.json {
             common::write_json(path, scores)?;
         }
-        match self.json.as_deref() == Some(std::path::Path::new("-")) {
-            true => missing_truth(of).lines().for_each(common::tell),
-            false => common::print_all(format!("{table}\n{}", missing_truth(of)).as_bytes())?,
+        let sheet = self.out.as_ref().map(|out| format!("{} shows the scenes with the most errors", out.display()));
+        // Standard output is the scores alone where they were asked for there.
+        if self.json.as_deref() == Some(std::path::Path::new("-")) {
+            missing_truth(of).lines().chain(sheet.as_deref()).for_each(common::tell);
+            return Ok(());
         }
-        match &self.out {
-            Some(out) => common::say(format!("{} shows the scenes with the most errors", out.display())),
-            None => Ok(()),
-        }
+        common::print_all(format!("{table}\n{}", missing_truth(of)).as_bytes())?;
+        sheet.map_or(Ok(()), common::say)
     }
 }
 

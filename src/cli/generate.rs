@@ -1,10 +1,10 @@
 //! `mevae generate`
 
 use super::common::{self, stack};
-use super::{pictures, usage};
+use super::compute::Compute;
+use super::pictures;
 use candle_core::Device;
 use image::RgbImage;
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::generate::{GenerateError, Generator};
 use multi_entity_vae::picture::samples::samples;
 use multi_entity_vae::picture::{Density, save_png};
@@ -28,9 +28,8 @@ pub struct Args {
     /// The PNG to write
     #[arg(long)]
     out: PathBuf,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// Scenes or the generator.
@@ -43,10 +42,8 @@ enum Failure {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    if args.out.extension().is_none_or(|e| !e.eq_ignore_ascii_case("png")) {
-        return Err(usage("--out must be a .png file"));
-    }
-    let device = common::open_device(args.device, false)?;
+    common::must_be_png(&args.out)?;
+    let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     let (sheet, source) = draw(&run, args.count as usize, args.seed, &device, Density::Single)?;
     save_png(&sheet, &args.out)?;

@@ -2,6 +2,7 @@
 
 mod common;
 mod completions;
+mod compute;
 mod decompose;
 mod disentanglement;
 mod edit;
@@ -23,7 +24,7 @@ mod study;
 mod sweep;
 mod train;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use multi_entity_vae::layers::Instructions;
 use std::process::ExitCode;
 
@@ -84,7 +85,13 @@ fn usage(message: impl std::fmt::Display) -> anyhow::Error {
 
 pub fn main() -> ExitCode {
     // clap prints its own errors and help, and exits with 2 and 0.
-    let command = Cli::parse().command;
+    // A negative number is a value that may be out of range, never a flag.
+    let matches = Cli::command().mut_subcommands(|verb| verb.allow_negative_numbers(true)).get_matches();
+    let verb = matches.subcommand_name().unwrap_or_default().to_string();
+    let command = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.command,
+        Err(error) => error.exit(),
+    };
     if let Err(error) = Instructions::in_use() {
         common::tell(&format!("error: {error}"));
         return ExitCode::from(2);
@@ -109,7 +116,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<Stopped>() => ExitCode::from(130),
         Err(error) if error.is::<Usage>() => {
-            common::tell(&format!("error: {error}\n\nFor more information, try 'mevae --help'."));
+            common::tell(&format!("error: {error}\n\nFor more information, try 'mevae {verb} --help'."));
             ExitCode::from(2)
         }
         Err(error) => {

@@ -5,8 +5,20 @@ use super::session::{Limits, Place};
 use super::train::Resumed;
 use candle_core::Device;
 use multi_entity_vae::config::Config;
-use multi_entity_vae::run::{Checkpoint, RunFolder};
+use multi_entity_vae::run::{Checkpoint, RunFolder, ScenesOf, open_digits};
+use multi_entity_vae::scene::{BatchesError, Split};
 use std::path::Path;
+
+/// Refuses what cannot be trained, before anything is written.
+pub fn check(config: &Config) -> anyhow::Result<()> {
+    let Config { data, training, .. } = config;
+    let scenes = ScenesOf::open(data, open_digits(&data.digits)?, Split::Train, training.seed)?;
+    config.validate(scenes.image())?;
+    if data.fresh && !scenes.source.endless() {
+        return Err(BatchesError::NotEndless(data.scenes.clone()).into());
+    }
+    Ok(())
+}
 
 /// Trains a configuration in a folder, or what is left of its training.
 pub fn carry_out(path: &Path, config: &Config, device: &Device, limits: Limits) -> anyhow::Result<RunFolder> {
@@ -30,7 +42,8 @@ pub fn carry_out(path: &Path, config: &Config, device: &Device, limits: Limits) 
 
 /// Whether a run was trained to its end and evaluated. One of another configuration is an error.
 pub fn is_done(folder: &RunFolder, config: &Config) -> anyhow::Result<bool> {
-    if folder.config_text()? != config.to_toml() {
+    // Not by their texts: an older one lacks the keys that have come since.
+    if Config::from_toml(&folder.path().display().to_string(), &folder.config_text()?)? != *config {
         let path = folder.path().display();
         anyhow::bail!(
             "{path} holds a run with another configuration than the one to be made there; choose another --out"

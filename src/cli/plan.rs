@@ -59,9 +59,14 @@ impl Plan {
             true => Err(Stopped.into()),
             false => conclude(&session, config, digits, device, limits.talk != Talk::All || limits.told_elsewhere),
         };
-        if !limits.told_elsewhere && done.as_ref().is_err_and(|e| e.is::<Stopped>()) {
-            let resume = resume_command(&session.folder);
-            common::tell(&format!("stopped at step {} and saved; continue with: {resume}", trainer.steps()));
+        // Stopped from outside, or by the time that was allowed.
+        let stopped = match &done {
+            Ok(()) => trainer.steps() < config.training.steps,
+            Err(error) => error.is::<Stopped>(),
+        };
+        if !limits.told_elsewhere && stopped {
+            let (resume, steps, all) = (resume_command(&session.folder), trainer.steps(), config.training.steps);
+            common::tell(&format!("stopped at step {steps} of {all} and saved; continue with: {resume}"));
         }
         done
     }

@@ -6,9 +6,9 @@ mod subject;
 mod walks;
 
 use super::common;
+use super::compute::Compute;
 use super::{generate, pictures, session, usage};
 use image::RgbImage;
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::picture::{Density, Drawing, gif, png};
 use multi_entity_vae::run::{LoadedRun, RunFolder};
 use multi_entity_vae::scene::Split;
@@ -52,9 +52,8 @@ pub struct Args {
     /// Pixels a layout pixel takes along each side: 1, or 2 for dense screens and print
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     scale: u8,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// The kinds of pictures.
@@ -134,12 +133,20 @@ enum Picture {
 
 pub fn run(args: Args) -> anyhow::Result<()> {
     check(&args)?;
-    let device = common::open_device(args.device, false)?;
+    let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     // Of a checkpoint that is named, the run that it belongs to.
-    let folder = match common::is_checkpoint(&args.run) {
-        true => args.run.ancestors().nth(2).unwrap_or(Path::new("")),
-        false => args.run.as_path(),
+    let beside = args.run.parent().unwrap_or(Path::new(""));
+    let (folder, checkpoint) = match common::is_checkpoint(&args.run) {
+        true => {
+            (beside.parent().filter(|run| run.join("config.toml").is_file()).unwrap_or(beside), args.run.file_stem())
+        }
+        false => (args.run.as_path(), None),
+    };
+    // Pictures of another checkpoint than the run's own do not replace the run's.
+    let name = match checkpoint {
+        Some(stem) => format!("{}-{}", args.kind.name(), stem.display()),
+        None => args.kind.name().to_string(),
     };
     let density = if args.scale == 2 { Density::Double } else { Density::Single };
     let picture = draw(&args, folder, &run, &device, density)?;
@@ -166,7 +173,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     for (format, bytes) in files {
         let places = match &args.out {
             Some(out) => vec![out.with_extension(format)],
-            None => place::candidates(folder, &format!("{}.{format}", args.kind.name())),
+            None => place::candidates(folder, &format!("{name}.{format}")),
         };
         common::say(place::write_first(&places, &bytes)?.display().to_string())?;
     }

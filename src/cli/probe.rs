@@ -1,7 +1,7 @@
 //! `mevae probe`: what linear probes read off the latents of objects.
 
 use super::common;
-use multi_entity_vae::device::Choice;
+use super::compute::Compute;
 use multi_entity_vae::evaluate::{Described, Latents, ProbeScores, probe};
 use multi_entity_vae::model::Selection;
 use multi_entity_vae::run::{LoadedRun, ScenesOf};
@@ -26,12 +26,8 @@ pub struct Args {
     /// Also write the scores as JSON (- for standard output instead of the table)
     #[arg(long)]
     json: Option<PathBuf>,
-    /// CPU threads [default: all]; the result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
 }
 
 /// What was read off one code.
@@ -51,8 +47,7 @@ struct Row {
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    common::use_threads(args.threads)?;
-    let device = common::open_device(args.device, false)?;
+    let device = args.compute.open()?;
     let mut rows = Vec::new();
     for path in &args.runs {
         let run = common::load_run(path, &device)?;

@@ -1,13 +1,13 @@
 //! `mevae reproduce`: a finished run once more, and whether it comes out the same.
 
 use super::common;
+use super::compute::Compute;
 use super::interrupt;
 use super::plan::Plan;
 use super::progress::Talk;
 use super::session::{Limits, Place};
 use anyhow::Context;
 use multi_entity_vae::config::Config;
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::run::{Checkpoint, Maker, RunFolder, Verdict, compare};
 use std::path::PathBuf;
 
@@ -18,19 +18,15 @@ pub struct Args {
     /// Folder for the run that is compared with it [default: a temporary one]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// CPU threads [default: all]; the result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
     /// Print nothing but the comparison
     #[arg(long)]
     quiet: bool,
 }
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    common::use_threads(args.threads)?;
+    args.compute.use_threads()?;
     let original = RunFolder::open(&args.run)?;
     let last = Checkpoint::load(&original.last())?;
     let (step, steps) = (last.progress.step, last.config.training.steps);
@@ -42,7 +38,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let path = original.config();
     let config = Config::from_toml(&path.display().to_string(), &original.config_text()?)?;
-    let device = common::open_device(args.device, args.quiet)?;
+    let device = args.compute.open_device(args.quiet)?;
     let here = Maker::here(&device);
     let mut excuses = Vec::new();
     if last.progress.makers.iter().any(|maker| *maker != here) {

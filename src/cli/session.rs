@@ -166,13 +166,14 @@ impl<'a> Session<'a> {
         let config = trainer.config();
         let (rows, columns) = trainer.model().grid();
         self.bar.line(&format!(
-            "training {} parameters on {} scenes ({}): {} candidates, {} kept, {}; {} steps of {} images on {}, seed {}",
+            "training {} parameters on {} scenes ({}): {} candidates, {} kept, {}; {}{} steps of {} images on {}, seed {}",
             trainer.variables().count(),
             config.data.scenes,
             trainer.model().image(),
             rows * columns,
             config.model.entities,
             weights_in_words(trainer),
+            if trainer.steps() > 0 { format!("from step {} on, of ", trainer.steps()) } else { String::new() },
             config.training.steps,
             config.training.batch,
             self.device_in_words(),

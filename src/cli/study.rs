@@ -7,13 +7,13 @@ mod plan;
 mod story;
 
 use super::common;
+use super::compute::Compute;
 use super::progress::Talk;
 use super::session::Limits;
 use super::{Stopped, interrupt, one_run, usage};
 use candle_core::Device;
 use measure::Measured;
 use multi_entity_vae::config::Config;
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::files::{FileError, read_text, write_bytes_atomic};
 use multi_entity_vae::run::RunFolder;
 use plan::{Plan, Planned};
@@ -34,12 +34,8 @@ pub struct Args {
     /// One key of every model's configuration over the study's own, as in training.steps=100; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
-    /// CPU threads [default: all]; the result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
     /// Print nothing but errors
     #[arg(long)]
     quiet: bool,
@@ -57,15 +53,18 @@ struct Options {
 const MARK: &str = "study.toml";
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    common::use_threads(args.threads)?;
+    args.compute.use_threads()?;
     let options = Options { full: args.full, seed: args.seed, settings: args.settings.clone() };
     let plan = Plan::new(&options).map_err(usage)?;
     let talk = if args.quiet { Talk::Nothing } else { Talk::Bar };
     let sitting = Sitting {
-        device: common::open_device(args.device, args.quiet)?,
+        device: args.compute.open_device(args.quiet)?,
         limits: Limits { seconds: None, talk, told_elsewhere: true },
         command: command(&args.out, &options),
     };
+    for model in plan.models() {
+        one_run::check(&model.config).map_err(|e| usage(format!("{}: {e:#}", model.name)))?;
+    }
     enter(&args.out, &options)?;
     interrupt::listen()?;
     let tell = |line: String| {

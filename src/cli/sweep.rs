@@ -4,16 +4,15 @@ mod grid;
 mod summary;
 
 use super::common;
+use super::compute::Compute;
 use super::progress::Talk;
 use super::session::Limits;
 use super::{Stopped, interrupt, one_run, usage};
 use candle_core::Device;
 use grid::Cell;
 use multi_entity_vae::config::Config;
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::files::{FileError, read_text, write_bytes_atomic};
-use multi_entity_vae::run::{RunFolder, ScenesOf, open_digits};
-use multi_entity_vae::scene::Split;
+use multi_entity_vae::run::RunFolder;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -34,12 +33,8 @@ pub struct Args {
     /// Print what would be run and stop
     #[arg(long)]
     list: bool,
-    /// CPU threads of all jobs together [default: all]; the result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
     /// Print nothing but errors
     #[arg(long)]
     quiet: bool,
@@ -49,17 +44,20 @@ pub struct Args {
 const MARK: &str = "sweep.toml";
 
 pub fn run(args: Args) -> anyhow::Result<()> {
-    common::use_threads(args.threads)?;
+    args.compute.use_threads()?;
     let text = read_text(&args.grid, Config::MOST_BYTES)?;
     let cells = grid::cells(&args.grid.display().to_string(), &text).map_err(usage)?;
-    cells.iter().try_for_each(check)?;
+    for cell in &cells {
+        one_run::check(&cell.config).map_err(|e| usage(format!("{}: {e:#}", cell.name)))?;
+    }
     if args.list {
         return common::print_all(cells.iter().map(|cell| cell.name.clone() + "\n").collect::<String>().as_bytes());
     }
-    let device = common::open_device(args.device, args.quiet)?;
+    let device = args.compute.open_device(args.quiet)?;
+    let states = cells.iter().map(|cell| begun(&args.out.join(&cell.folder), cell)).collect::<anyhow::Result<_>>()?;
     enter(&args.out, &text)?;
     interrupt::listen()?;
-    let sweep = Sweep { args: &args, cells: &cells, device, states: Mutex::new(vec![State::Missing; cells.len()]) };
+    let sweep = Sweep { args: &args, cells: &cells, device, states: Mutex::new(states) };
     sweep.carry_out()?;
     let states = sweep.states();
     let runs = || cells.iter().zip(&states).filter(|(cell, _)| cell.name == cell.folder);
@@ -80,11 +78,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
 }
 
-/// Refuses a combination that cannot work before anything is trained.
-fn check(cell: &Cell) -> anyhow::Result<()> {
-    let Config { data, training, .. } = &cell.config;
-    let scenes = ScenesOf::open(data, open_digits(&data.digits)?, Split::Train, training.seed)?;
-    cell.config.validate(scenes.image()).map_err(|e| usage(format!("{}: {e}", cell.name)))
+/// What an earlier sitting made of a cell. A run of another configuration in its place is an error, before anything is written.
+fn begun(path: &Path, cell: &Cell) -> anyhow::Result<State> {
+    match RunFolder::open(path) {
+        Ok(folder) if one_run::is_done(&folder, &cell.config)? => State::of(&folder),
+        _ => Ok(State::Missing),
+    }
 }
 
 /// Makes the sweep's folder, or finds that it is one that can be gone on with.

@@ -1,13 +1,13 @@
 //! `mevae train`: what is to be trained, and where; [`Plan`] does it.
 
 use super::common;
+use super::compute::Compute;
 use super::plan::Plan;
 use super::progress::Talk;
 use super::session::{From, Limits, Place};
-use super::{interrupt, usage};
+use super::{interrupt, one_run, usage};
 use anyhow::Context;
 use multi_entity_vae::config::{Config, OnNonfinite, Preset};
-use multi_entity_vae::device::Choice;
 use multi_entity_vae::files::{read_text, write_bytes_atomic};
 use multi_entity_vae::run::{Checkpoint, FolderError, RunFolder, RunLock};
 use std::path::{Path, PathBuf};
@@ -47,12 +47,8 @@ pub struct Args {
     /// Stop at a loss or gradient that is not finite, or skip its update [default: stop]
     #[arg(long, value_name = "stop|skip")]
     on_nonfinite: Option<OnNonfinite>,
-    /// CPU threads [default: all]; the result does not depend on it
-    #[arg(long)]
-    threads: Option<usize>,
-    /// auto, cpu or cuda:N
-    #[arg(long, default_value = "auto")]
-    device: Choice,
+    #[command(flatten)]
+    compute: Compute,
     /// Folder of the run [default: a new one under runs/]
     #[arg(long)]
     out: Option<PathBuf>,
@@ -77,7 +73,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.overwrite && args.out.is_none() {
         return Err(usage("--overwrite replaces the run in --out: say which one"));
     }
-    common::use_threads(args.threads)?;
+    args.compute.use_threads()?;
     let resumed = args.resume.as_deref().map(Resumed::open).transpose()?;
     let mut config = match &resumed {
         Some(resumed) => resumed.config()?,
@@ -86,9 +82,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     // The one thing that may change in a run: as long as nothing was left out, it has made no difference.
     config.training.on_nonfinite = args.on_nonfinite.unwrap_or(config.training.on_nonfinite);
     if args.print_config {
+        // Nothing is downloaded only to print.
+        if config.data.digits == "builtin" {
+            one_run::check(&config)?;
+        }
         return common::print_all(config.to_toml().as_bytes());
     }
-    let device = common::open_device(args.device, args.quiet)?;
+    let device = args.compute.open_device(args.quiet)?;
     let plan = Plan::open(config.clone(), resumed.as_ref().and_then(|r| r.checkpoint.as_ref()), device)?;
     interrupt::listen()?;
     // The folder last: what was refused so far leaves nothing behind.

@@ -237,6 +237,7 @@ fn a_study_writes_into_no_folder_but_its_own() {
     study(&place, "--out thesis").fails(1, &["thesis", "holds no study", "choose another --out"]);
     study(&place, "--out odd").fails(1, &["study.toml", "choose another --out"]);
     study(&place, "--out new --set training.stpes=2").fails(2, &["training.stpes", "training.steps"]);
+    study(&place, "--out new --set training.steps=0").fails(2, &["training.steps"]);
     assert_eq!(place.contents(), before);
 }
 

@@ -2,6 +2,7 @@
 
 use super::grid::Cell;
 use anyhow::Context;
+use multi_entity_vae::config::Config;
 use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::files::write_bytes_atomic;
 use multi_entity_vae::run::{Checkpoint, RunFolder};
@@ -57,9 +58,14 @@ impl fmt::Display for State {
             Self::Missing => out.write_str("missing"),
             Self::Failed(why) => write!(out, "failed: {why}"),
             Self::Done { report, seconds } => {
-                let share = |value: Option<f64>| value.map_or("–".into(), |v| format!("{v:.3}"));
-                let (count, ari) = (share(report.count_accuracy), share(report.ari_foreground));
-                write!(out, "count accuracy {count}, foreground ARI {ari}, {seconds:.0} s")
+                let mut part = |name: &str, value: Option<f64>, decimals: usize| match value {
+                    Some(value) => write!(out, "{name} {value:.decimals$}, "),
+                    None => Ok(()),
+                };
+                part("−ELBO", report.elbo.map(|elbo| -elbo), 1)?;
+                part("count accuracy", report.count_accuracy, 3)?;
+                part("foreground ARI", report.ari_foreground, 3)?;
+                write!(out, "{seconds:.0} s")
             }
         }
     }
@@ -73,8 +79,10 @@ struct Score {
     of: fn(&Report, f64) -> Option<f64>,
 }
 
-const SCORES: [Score; 9] = [
+const SCORES: [Score; 11] = [
     Score { key: "negative_elbo", heading: "−ELBO", decimals: 1, of: |r, _| r.elbo.map(|elbo| -elbo) },
+    Score { key: "reconstruction_nats", heading: "−log p", decimals: 1, of: |r, _| r.reconstruction_nats },
+    Score { key: "kl_nats", heading: "KL", decimals: 2, of: |r, _| r.kl_nats },
     Score { key: "count_accuracy", heading: "count accuracy", decimals: 3, of: |r, _| r.count_accuracy },
     Score { key: "ari_foreground", heading: "foreground ARI", decimals: 3, of: |r, _| r.ari_foreground },
     Score { key: "miou", heading: "mean IoU", decimals: 3, of: |r, _| r.miou },
@@ -103,6 +111,13 @@ fn statistics(values: impl Iterator<Item = Option<f64>>) -> Option<(f64, Option<
     (n > 0.0).then_some((mean, (n > 1.0).then_some(deviation)))
 }
 
+/// A cell's configuration but for its seed.
+fn without_seed(cell: &Cell) -> Config {
+    let mut config = cell.config.clone();
+    config.training.seed = 0;
+    config
+}
+
 /// Cells beside what became of them.
 pub struct Summary<'a> {
     rows: Vec<(&'a Cell, &'a State)>,
@@ -127,7 +142,9 @@ impl<'a> Summary<'a> {
     fn groups(&self) -> Vec<Vec<(&'a Cell, &'a State)>> {
         let mut groups: Vec<Vec<(&Cell, &State)>> = Vec::new();
         for &(cell, state) in &self.rows {
-            match groups.iter_mut().find(|group| group[0].0.axes == cell.axes) {
+            // Not by their names alone: two grids of a file may call different keys by the same short one.
+            let like = |other: &Cell| other.axes == cell.axes && without_seed(other) == without_seed(cell);
+            match groups.iter_mut().find(|group| like(group[0].0)) {
                 Some(group) => group.push((cell, state)),
                 None => groups.push(vec![(cell, state)]),
             }
@@ -147,11 +164,13 @@ impl<'a> Summary<'a> {
     }
 
     fn markdown(&self) -> String {
-        let count = |name| self.rows.iter().filter(|(_, state)| state.name() == name).count();
+        // Cells that are another's run under another name are no runs of their own.
+        let runs = || self.rows.iter().filter(|(cell, _)| cell.name == cell.folder);
+        let count = |name| runs().filter(|(_, state)| state.name() == name).count();
         let (done, failed, missing) = (count("done"), count("failed"), count("missing"));
         let mut text = format!(
             "# Sweep\n\n{} runs: {done} done, {failed} failed, {missing} missing. Mean ± standard deviation over the seeds that are done.\n\n",
-            self.rows.len()
+            runs().count()
         );
         let axes = self.axes();
         let headings = axes.iter().copied().chain(["seeds"]).chain(SCORES.iter().map(|score| score.heading));

@@ -1,0 +1,48 @@
+//! `--threads` and `--device`: what computes.
+
+use super::common::{device_in_words, tell};
+use super::usage;
+use anyhow::Context;
+use candle_core::Device;
+use multi_entity_vae::device::Choice;
+
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Compute {
+    /// CPU threads [default: all]; the result does not depend on it
+    #[arg(long)]
+    threads: Option<usize>,
+    /// auto, cpu or cuda:N
+    #[arg(long, default_value = "auto")]
+    device: Choice,
+}
+
+impl Compute {
+    /// Limits the number of threads, before any starts to compute.
+    pub fn use_threads(&self) -> anyhow::Result<()> {
+        let Some(threads) = self.threads else { return Ok(()) };
+        if threads == 0 || threads > 1024 {
+            return Err(usage("--threads must be between 1 and 1024"));
+        }
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build_global().context("could not start the threads")
+    }
+
+    /// The device. A build that has a choice says what was chosen.
+    pub fn open_device(&self, quiet: bool) -> anyhow::Result<Device> {
+        let opened = match (self.device.open(), self.device) {
+            (Err(error), Choice::Cuda(number)) => {
+                anyhow::bail!("no CUDA device {number}: {error}; --device cpu works everywhere")
+            }
+            (opened, _) => opened?,
+        };
+        if !quiet && cfg!(feature = "cuda") {
+            tell(&format!("device: {}", device_in_words(&opened)));
+        }
+        Ok(opened.device)
+    }
+
+    /// Both at once, for what computes from its beginning.
+    pub fn open(&self) -> anyhow::Result<Device> {
+        self.use_threads()?;
+        self.open_device(false)
+    }
+}
