@@ -66,7 +66,7 @@ impl Layers {
     /// The scenes that are asked for, whether or not the rest fits.
     pub fn scenes(&self) -> Option<&str> {
         let layers = [&self.base].into_iter().chain(self.written.iter().map(|(_, layer)| layer));
-        layers.filter_map(|layer| layer.get("data")?.as_table()?.get("scenes")?.as_str()).last()
+        layers.filter_map(|layer| layer.get("data")?.as_table()?.get("scenes")?.as_str()).next_back()
     }
 
     /// Everything over the base. First what each part is: another `kind` forgets the keys of the base's, and whether it was written before
