@@ -274,18 +274,20 @@ mod tests {
         let page = summary.markdown();
         assert!(page.contains("6 runs: 4 done, 1 failed, 1 missing"), "{page}");
         let row = |beta: &str| page.lines().find(|line| line.starts_with(&format!("| {beta} |"))).unwrap().to_string();
-        assert!(row("1.0").starts_with("| 1.0 | 3 | – | 0.750 ± 0.250 | – |"), "{page}");
-        assert!(row("2.0").starts_with("| 2.0 | 1 of 3 | – | 0.900 | – |"), "{page}");
+        assert!(row("1.0").starts_with("| 1.0 | 3 | – | – | – | 0.750 ± 0.250 | – |"), "{page}");
+        assert!(row("2.0").starts_with("| 2.0 | 1 of 3 | – | – | – | 0.900 | – |"), "{page}");
         assert!(page.ends_with("## Failures\n\n- `beta=2.0,seed=1`: the loss is NaN\n"), "{page}");
 
         let csv = summary.csv();
         let lines: Vec<&str> = csv.lines().collect();
         assert_eq!(lines.len(), 7);
         assert!(
-            lines[0].starts_with("\"run\",\"beta\",\"seed\",\"state\",\"negative_elbo\",\"count_accuracy\""),
+            lines[0].starts_with(
+                "\"run\",\"beta\",\"seed\",\"state\",\"negative_elbo\",\"reconstruction_nats\",\"kl_nats\",\"count_accuracy\""
+            ),
             "{csv}"
         );
-        assert!(lines[1].starts_with("\"beta=1.0,seed=0\",\"1.0\",0,\"done\",,0.5,"), "{csv}");
+        assert!(lines[1].starts_with("\"beta=1.0,seed=0\",\"1.0\",0,\"done\",,,,0.5,"), "{csv}");
         assert!(lines[5].starts_with("\"beta=2.0,seed=1\",\"2.0\",1,\"failed\",,,"), "{csv}");
 
         let json = summary.json();
