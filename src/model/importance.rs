@@ -38,17 +38,23 @@ impl Weighed {
         &self.log_likelihood + &self.log_ratio
     }
 
-    /// log (1/S) Σ_s w_s of each image, (B).
+    /// log (1/S) Σ_s w_s of each image, (B). Its gradient is Σ_s ŵ_s ∇ log w_s.
     pub fn bound(&self) -> Result<Tensor> {
         let log_weights = self.log_weights()?;
         let samples = log_weights.dim(1)? as f64;
-        log_sum_exp(&log_weights)?.squeeze(1)? - samples.ln()
+        let bound = (log_sum_exp(&log_weights.detach())?.squeeze(1)? - samples.ln())?;
+        let surrogate = (log_weights * self.normalised()?)?.sum(1)?;
+        bound + (&surrogate - surrogate.detach())?
     }
 
     /// ŵ_s = w_s / Σ w, (B, S), outside any graph.
     fn normalised(&self) -> Result<Tensor> {
+        /// What is lighter is lost in the sum's rounding anyway. Carried along, its gradients would be numbers too small for a normal
+        /// float, on which some processors take a hundred times as long.
+        const LIGHTEST: f64 = 1e-12;
         let log_weights = self.log_weights()?.detach();
-        log_weights.broadcast_sub(&log_sum_exp(&log_weights)?)?.exp()
+        let weights = log_weights.broadcast_sub(&log_sum_exp(&log_weights)?)?.exp()?;
+        weights.ge(LIGHTEST)?.where_cond(&weights, &weights.zeros_like()?)
     }
 }
 
