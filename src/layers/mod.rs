@@ -75,7 +75,7 @@
 //!
 //! The instruction set is chosen when the program first needs it; [`INSTRUCTIONS_VARIABLE`] names an environment variable that holds
 //! it back. There is one body for all of them, generic over [`pulp::Simd`]; the one `unsafe` block leaves out a bounds check whose
-//! bound is established two lines above it.
+//! bound is established two lines above it. The property tests that reach it pass under Miri (`.ci/miri`, a quarter of an hour).
 
 mod activation;
 mod bernoulli;
