@@ -1409,6 +1409,7 @@ fn values_that_cannot_work_are_wrong_use() {
         ("--batch 100000", ["training.batch", "between 1 and"]),
         ("--batch 65536 --entities 255", ["training.batch", "lower"]),
         ("--entities 256", ["model.entities", "at most 255"]),
+        ("--set model.selector.radius=-1 --print-config", ["model.selector.radius", "negative"]),
         ("--batch 99999999999999999999", ["--batch", "too large"]),
         ("--steps=-1", ["--steps", "-1"]),
         ("--steps ten", ["--steps", "ten"]),

@@ -3,6 +3,7 @@
 use super::plan::Plan;
 use super::session::{Limits, Place};
 use super::train::Resumed;
+use super::usage;
 use candle_core::Device;
 use multi_entity_vae::config::Config;
 use multi_entity_vae::run::{Checkpoint, RunFolder, ScenesOf, open_digits};
@@ -13,7 +14,7 @@ use std::path::Path;
 pub fn check(config: &Config) -> anyhow::Result<()> {
     let Config { data, training, .. } = config;
     let scenes = ScenesOf::open(data, open_digits(&data.digits)?, Split::Train, training.seed)?;
-    config.validate(scenes.image())?;
+    config.validate(scenes.image()).map_err(usage)?;
     if data.fresh && !scenes.source.endless() {
         return Err(BatchesError::NotEndless(data.scenes.clone()).into());
     }

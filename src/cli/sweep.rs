@@ -111,17 +111,21 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     /// Every job takes the next run until there is none, or a stop is asked for. The first error that is not a run's own ends it.
     fn carry_out(&self) -> anyhow::Result<()> {
-        let runs: Vec<&Cell> = self.cells.iter().filter(|cell| cell.name == cell.folder).collect();
+        let cells = self.cells.iter().zip(self.states());
+        let runs: Vec<_> = cells.filter(|(cell, _)| cell.name == cell.folder).collect();
         let next = AtomicUsize::new(0);
         let work = || -> anyhow::Result<()> {
             while !interrupt::requested() {
                 let number = next.fetch_add(1, Ordering::SeqCst);
-                let Some(cell) = runs.get(number) else { break };
-                let state = match self.train(cell) {
-                    Ok(folder) => State::of(&folder)?,
-                    // What is there stays; it goes on another time.
-                    Err(e) if e.is::<Stopped>() => break,
-                    Err(e) => State::Failed(format!("{e:#}")),
+                let Some((cell, known)) = runs.get(number) else { break };
+                let state = match known {
+                    State::Done { .. } => known.clone(),
+                    _ => match self.train(cell) {
+                        Ok(folder) => State::of(&folder)?,
+                        // What is there stays; it goes on another time.
+                        Err(e) if e.is::<Stopped>() => break,
+                        Err(e) => State::Failed(format!("{e:#}")),
+                    },
                 };
                 if !self.args.quiet {
                     common::tell(&format!("[{}/{}] {}: {state}", number + 1, runs.len(), cell.folder));
