@@ -58,8 +58,8 @@ fn forward_and_gradients(bencher: Bencher<'_, '_>, index: usize) {
 #[divan::bench(args = [Rule::Union, Rule::Sum, Rule::Max])]
 fn composition(bencher: Bencher<'_, '_>, rule: Rule) {
     let patches = Tensor::randn(0f32, 3.0, (128, 36, 36, 1), &Device::Cpu).expect("patches");
-    let corners = (0..128).map(|i| (i % 40 - 4, i * 7 % 40 - 4)).collect();
-    let places = Places { corners, patch: (36, 36), canvas: (64, 64), fill: -16.0 };
+    let corners: Vec<_> = (0..128).map(|i| (i % 40 - 4, i * 7 % 40 - 4)).collect();
+    let places = Places::at(&corners, (36, 36), (64, 64), -16.0, &Device::Cpu).expect("places");
     bencher.counter(ItemsCount::new(128 * 36 * 36usize)).bench(|| compose(&patches, rule, 4, &places));
 }
 

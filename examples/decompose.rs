@@ -42,7 +42,7 @@ fn main() -> Result<(), Error> {
     for (i, example) in examples.iter().enumerate() {
         let found = parts.present[i].iter().filter(|present| **present).count();
         println!("scene {i}: {found} entities, {} objects", example.count.map_or("?".into(), |n| n.to_string()));
-        for (k, &cell) in parts.inference.cells[i].iter().enumerate().filter(|(k, _)| parts.present[i][*k]) {
+        for (k, &cell) in parts.cells[i].iter().enumerate().filter(|(k, _)| parts.present[i][*k]) {
             let (row, column) = (cell / model.grid().1, cell % model.grid().1);
             println!("  entity {} in cell ({row}, {column}), KL {:.1} nats", k + 1, parts.kl_map[i][cell]);
         }
@@ -101,7 +101,7 @@ fn rows(model: &Model, examples: &[Example], parts: &Decomposition) -> TensorRes
             reconstruction: merged[i].clone(),
             kl_map: parts.kl_map[i].clone(),
             grid,
-            entities: inference.cells[i].iter().enumerate().map(entity).collect(),
+            entities: parts.cells[i].iter().enumerate().map(entity).collect(),
             masks: parts.masks[i].clone(),
         }
     };

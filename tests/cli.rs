@@ -1474,6 +1474,8 @@ fn a_device_that_is_not_there_is_a_failure_with_a_way_out() {
         let why = if cfg!(feature = "cuda") { "nvidia-smi" } else { "build with `--features cuda`" };
         place.refuses(&format!("{line} --device cuda:99"), 1, &["no CUDA device 99: ", why, "--device cpu"]);
     }
+    // Nor does the CPU have the formats of a GPU.
+    place.refuses("train --steps 1 --out new --device cpu --tf32", 2, &["--tf32: the CPU", "--device cuda:N"]);
 }
 
 #[test]

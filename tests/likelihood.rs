@@ -8,7 +8,7 @@ use multi_entity_vae::config::{
 };
 use multi_entity_vae::evaluate::{EvaluationError, Example, LikelihoodBound};
 use multi_entity_vae::layers::{Activation, Extent};
-use multi_entity_vae::model::{Loss, Model, Selection, Variables, log_choose};
+use multi_entity_vae::model::{Cells, Loss, Model, Selection, Variables, log_choose};
 use multi_entity_vae::random;
 use multi_entity_vae::run::ScenesOf;
 use multi_entity_vae::scene::{Batches, DigitSet, Split};
@@ -86,9 +86,9 @@ impl Small {
             1 => axis.iter().map(|z| vec![*z]).collect(),
             _ => axis.iter().flat_map(|a| axis.iter().map(|b| vec![*a, *b])).collect(),
         };
-        let cells = vec![self.fixed.encode(image, &self.selection)?.cells[0].clone(); grid.len()];
+        let cells = vec![self.fixed.encode(image, &self.selection)?.cells.lists()?[0].clone(); grid.len()];
         let z = Tensor::from_vec(grid.concat(), (grid.len(), entities, 1), &CPU)?;
-        let logits = self.fixed.compositor().compose(&self.fixed.decode(&z, &cells)?)?;
+        let logits = self.fixed.compositor().compose(&self.fixed.decode(&z, &Cells::new(&cells, z.device())?)?)?;
         let images = Tensor::cat(&vec![image.clone(); grid.len()], 0)?;
         Ok((grid, self.fixed.likelihood().log_prob(&logits, &images)?.to_vec1()?))
     }
@@ -204,7 +204,7 @@ fn an_image_has_noise_of_its_own_and_batches_change_nothing() -> Result<()> {
 
 /// The gradient of a loss with respect to each variable.
 fn gradients_of(small: &Small, loss: &Loss) -> Result<Vec<(String, Vec<f64>)>> {
-    let store = loss.total.backward()?;
+    let store = loss.total()?.backward()?;
     let one = |(name, var): (String, Var)| {
         let gradient = store.get(&var).unwrap_or_else(|| panic!("{name} received no gradient"));
         Ok((name, gradient.flatten_all()?.to_vec1()?))
@@ -220,7 +220,7 @@ fn iwae_is_differentiated_as_it_stands() -> Result<()> {
         let noise = normals("noise", 0, &[2, 6, entities, 1])?;
         let loss = || {
             let encoding = small.model.encode(&images, &small.selection)?;
-            Ok(small.model.iwae_loss(&images, &encoding, &noise)?.total)
+            small.model.iwae_loss(&images, &encoding, &noise)?.total()
         };
         for (name, var) in small.variables.all() {
             gradients::check(&name, &var, 8, loss)?;

@@ -9,7 +9,8 @@ use multi_entity_vae::config::{
 use multi_entity_vae::evaluate::presence;
 use multi_entity_vae::layers::{Activation, Extent};
 use multi_entity_vae::model::{
-    Compositor, Encoder, Inference, LOG_VAR_LIMIT, Model, NOTHING, Posterior, Selection, Variables, Weights, top_k,
+    Cells, Compositor, Encoder, Inference, LOG_VAR_LIMIT, Model, NOTHING, Posterior, Selection, Variables, Weights,
+    top_k,
 };
 use multi_entity_vae::random;
 use proptest::prelude::*;
@@ -200,7 +201,7 @@ impl Built {
     }
 
     pub fn loss(&self, inference: &Inference) -> Result<Tensor> {
-        Ok(Weights { beta: 1.5, idle_beta: 0.2, location_charge: 0.7 }.loss(inference, &self.images)?.total)
+        Weights { beta: 1.5, idle_beta: 0.2, location_charge: 0.7 }.loss(inference, &self.images)?.total()
     }
 }
 
@@ -215,7 +216,7 @@ fn every_variant_has_the_shapes_it_says() -> Result<()> {
         let what = format!("variant {}: {:?}", variant.seed, variant.config);
         assert_eq!(out.candidates.dims2()?, (b, rows * columns), "{what}");
         assert_eq!(out.entities.dims2()?, (b, k), "{what}");
-        for cells in &out.cells {
+        for cells in &out.cells.lists()? {
             let different: std::collections::BTreeSet<_> = cells.iter().collect();
             assert!(different.len() == k && cells.iter().all(|c| *c < rows * columns), "{what}: cells {cells:?}");
         }
@@ -245,7 +246,7 @@ fn an_image_is_treated_alike_alone_and_in_a_batch() -> Result<()> {
         for i in 0..variant.batch {
             let one = |x: &Tensor| x.narrow(0, i, 1);
             let alone = built.model.forward(&one(&built.images)?, &built.selection, Some(&one(&built.noise)?))?;
-            assert_eq!(alone.cells[0], together.cells[i], "variant {}", variant.seed);
+            assert_eq!(alone.cells.lists()?[0], together.cells.lists()?[i], "variant {}", variant.seed);
             assert!(spread(&alone.logits, &one(&together.logits)?)? < 1e-9, "variant {}", variant.seed);
         }
     }
@@ -278,7 +279,7 @@ fn a_fresh_model_of_every_variant_can_learn() -> Result<()> {
         let images = images.to_dtype(DType::F32)?;
         let inference = model.forward(&images, &selection, Some(&noise.to_dtype(DType::F32)?))?;
         let loss = Weights { beta: 1.0, ..Weights::default() }.loss(&inference, &images)?;
-        let gradients = loss.reconstruction.backward()?;
+        let gradients = loss.reconstruction()?.backward()?;
         for (name, var) in variables.all() {
             let gradient = gradients.get(&var).map_or(Ok(vec![]), numbers)?;
             let norm = gradient.iter().map(|g| g * g).sum::<f64>().sqrt();
@@ -296,11 +297,11 @@ fn a_fresh_model_of_every_variant_can_learn() -> Result<()> {
 fn gradients_of_the_whole_model_agree_with_finite_differences() -> Result<()> {
     for variant in variants().iter().step_by(3) {
         let built = variant.build()?;
-        let cells = built.forward()?.cells;
+        let cells = built.forward()?.cells.lists()?;
         for (name, var) in built.variables.all() {
             gradients::check(&format!("variant {}, {name}", variant.seed), &var, 3, || {
                 let inference = built.forward()?;
-                assert_eq!(inference.cells, cells, "a difference must not cross a selection");
+                assert_eq!(inference.cells.lists()?, cells, "a difference must not cross a selection");
                 built.loss(&inference)
             })?;
         }
@@ -591,7 +592,7 @@ fn extreme_encoders_stay_finite() -> Result<()> {
         let inference = model.forward(&images, &selection, Some(&noise.to_dtype(DType::F32)?))?;
         let loss = Weights { beta: 1.0, idle_beta: 1.0, location_charge: 1.0 }.loss(&inference, &images)?;
         assert!(loss.values()?.iter().all(|x| x.is_finite()), "variant {}: {:?}", variant.seed, loss.values()?);
-        let gradients = loss.total.backward()?;
+        let gradients = loss.total()?.backward()?;
         for (name, var) in &all {
             let gradient = numbers(gradients.get(var).expect("a gradient"))?;
             assert!(gradient.iter().all(|g| g.is_finite()), "variant {}, {name}", variant.seed);
@@ -626,7 +627,7 @@ fn gathering_keeps_the_named_posteriors() -> Result<()> {
     let built = variant.build()?;
     let candidates = built.forward()?.candidates;
     let cells = vec![vec![5, 0], vec![2, 3], vec![4, 1]];
-    let kept = candidates.gather(&cells)?;
+    let kept = candidates.gather(&Cells::new(&cells, &Device::Cpu)?)?;
     for (i, cells) in cells.iter().enumerate() {
         for (k, cell) in cells.iter().enumerate() {
             let (a, b) = (kept.mean()?.i((i, k))?, candidates.mean()?.i((i, *cell))?);
@@ -727,7 +728,11 @@ fn a_glimpse_is_centred_on_its_cell() -> Result<()> {
         assert_eq!((rows, columns), (height.div_ceil(4), width.div_ceil(4)));
         for cell in 0..rows * columns {
             let z = Tensor::ones((1, 1, config.latent.dimensions()), DType::F32, &CPU)?;
-            let component = model.decode(&z, &vec![vec![cell]])?.drawn()?.i((0, 0, .., .., 0))?.to_vec2::<f32>()?;
+            let component = model
+                .decode(&z, &Cells::new(&[vec![cell]], &Device::Cpu)?)?
+                .drawn()?
+                .i((0, 0, .., .., 0))?
+                .to_vec2::<f32>()?;
             // A cell is the four pixels on a side that its posterior looks at; the last may reach beyond the image.
             let (y, x) = (cell / columns * 4 + 1, cell % columns * 4 + 1);
             for (i, row) in component.iter().enumerate() {
@@ -754,7 +759,7 @@ fn brightness_ranks_the_cells_that_the_encoder_sees() -> Result<()> {
             pixels[pixel] = 1.0;
             let images = Tensor::from_vec(pixels, (1, height, width, 1), &CPU)?;
             let cell = pixel / width / 4 * columns + pixel % width / 4;
-            let cells = model.forward(&images, &selection, None)?.cells;
+            let cells = model.forward(&images, &selection, None)?.cells.lists()?;
             assert_eq!(cells, [[cell]], "pixel {pixel} of {height}×{width}");
         }
     }
@@ -771,7 +776,7 @@ fn each_rank_uses_its_own_score() -> Result<()> {
     let cells = |rank_by, seed| -> Result<_> {
         let selection = Selection { rank_by, entities: 3, radius: 1, seed };
         let out = model(rank_by)?.forward(&images, &selection, None)?;
-        Ok((out.cells, out.candidates.kl_map()?))
+        Ok((out.cells.lists()?, out.candidates.kl_map()?))
     };
     let (by_kl, kls) = cells(Rank::Kl, 0)?;
     for (cells, kls) in by_kl.iter().zip(&kls) {
@@ -991,7 +996,8 @@ fn the_same_weights_see_the_same_in_a_larger_image() -> Result<()> {
     }
     // The same latent in the same cell draws the same patch, whatever the image's size.
     let z = Tensor::ones((1, 1, 16), DType::F32, &CPU)?;
-    let drawn = |model: &Model, cell| model.decode(&z, &vec![vec![cell]])?.drawn()?.get(0)?.get(0);
+    let drawn =
+        |model: &Model, cell| model.decode(&z, &Cells::new(&[vec![cell]], &Device::Cpu)?)?.drawn()?.get(0)?.get(0);
     let (of_large, of_small) = (drawn(&large, 7 * 24 + 6)?, drawn(&small, 7 * 16 + 6)?);
     let part = of_large.narrow(0, 0, 64)?.narrow(1, 0, 64)?;
     assert_eq!(part.flatten_all()?.to_vec1::<f32>()?, of_small.flatten_all()?.to_vec1::<f32>()?);

@@ -76,9 +76,9 @@ fn presets_are_the_plain_models() -> Result<()> {
         let weights = variables.all().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
         let theirs = oracle(&weights, &images, (preset != Preset::Autoencoder).then_some(&noise), beta)?;
 
-        let (a, b) = (ours.total.to_scalar::<f64>()?, theirs.to_scalar::<f64>()?);
+        let (a, b) = (ours.total()?.to_scalar::<f64>()?, theirs.to_scalar::<f64>()?);
         assert!((a - b).abs() < 1e-10 * b, "{}: {a} is not {b}", preset.name());
-        let (a, b) = (ours.total.backward()?, theirs.backward()?);
+        let (a, b) = (ours.total()?.backward()?, theirs.backward()?);
         for (name, var) in variables.all() {
             let (a, b) = (a.get(&var).expect("a gradient"), b.get(&var).expect("a gradient"));
             let largest = |x: &Tensor| x.abs()?.flatten_all()?.max(0)?.to_scalar::<f64>();

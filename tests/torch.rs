@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use multi_entity_vae::config::ModelConfig;
 use multi_entity_vae::layers::Extent;
-use multi_entity_vae::model::{Cells, Model, Selection, Variables, Weights};
+use multi_entity_vae::model::{Model, Selection, Variables, Weights};
 use multi_entity_vae::train::Adam;
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -31,7 +31,7 @@ struct Case {
     model: ModelConfig,
     images: Vec<f64>,
     noise: Vec<f64>,
-    cells: Cells,
+    cells: Vec<Vec<usize>>,
     loss: f64,
     losses: Vec<f64>,
     parameters: BTreeMap<String, Parameter>,
@@ -84,9 +84,9 @@ impl Case {
 }
 
 impl Loaded {
-    fn loss(&self) -> Result<(Tensor, Cells)> {
+    fn loss(&self) -> Result<(Tensor, Vec<Vec<usize>>)> {
         let inference = self.model.forward(&self.images, &self.selection, Some(&self.noise))?;
-        Ok((self.weights.loss(&inference, &self.images)?.total, inference.cells))
+        Ok((self.weights.loss(&inference, &self.images)?.total()?, inference.cells.lists()?))
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ours write CASE FOLDER [BATCH]      case.json and case.safetensors: model, images, noise and first weights, for everybody
-//! ours work FOLDER --threads T [--device D]      obeys `train N`, `reset`, `infer N`, `decompose N`, `memory`, `peak`, `quit` on standard input
+//! ours work FOLDER --threads T [--device D [--tf32]]      obeys `train N`, `reset`, `infer N`, `decompose N`, `memory`, `peak`, `quit` on standard input
 //! ```
 
 use candle_core::{Device, Tensor};
@@ -40,16 +40,19 @@ fn main() -> Result<(), Error> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["write", case, folder] => write(case, Path::new(folder), None),
         ["write", case, folder, batch] => write(case, Path::new(folder), Some(batch.parse()?)),
-        ["work", folder, "--threads", threads] => work(Path::new(folder), threads.parse()?, Choice::Cpu),
+        ["work", folder, "--threads", threads] => work(Path::new(folder), threads.parse()?, Choice::Cpu, false),
         ["work", folder, "--threads", threads, "--device", device] => {
-            work(Path::new(folder), threads.parse()?, device.parse()?)
+            work(Path::new(folder), threads.parse()?, device.parse()?, false)
+        }
+        ["work", folder, "--threads", threads, "--device", device, "--tf32"] => {
+            work(Path::new(folder), threads.parse()?, device.parse()?, true)
         }
         // What `cargo bench` calls: the comparison itself is started by `compare`.
         [] => {
             println!("benches/peers/compare runs the comparison");
             Ok(())
         }
-        _ => Err("usage: ours write CASE FOLDER [BATCH] | ours work FOLDER --threads T [--device D]".into()),
+        _ => Err("usage: ours write CASE FOLDER [BATCH] | ours work FOLDER --threads T [--device D [--tf32]]".into()),
     }
 }
 
@@ -166,11 +169,14 @@ fn fresh(config: &Config, image: Extent, weights: &HashMap<String, Tensor>, devi
     Ok(trainer)
 }
 
-fn work(folder: &Path, threads: usize, choice: Choice) -> Result<(), Error> {
+fn work(folder: &Path, threads: usize, choice: Choice, tf32: bool) -> Result<(), Error> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let description: Value = serde_json::from_slice(&std::fs::read(folder.join("case.json"))?)?;
     let mut config = config(description["name"].as_str().ok_or("case.json has no name")?)?;
     let device = choice.open()?.device;
+    if tf32 {
+        device::use_tf32(&device)?;
+    }
     let tensors = candle_core::safetensors::load(folder.join("case.safetensors"), &device)?;
     let images = &tensors["images"];
     let images = (0..images.dim(0)?).map(|i| images.get(i)).collect::<Result<Vec<_>, _>>()?;
@@ -243,7 +249,7 @@ impl Worker {
 
 impl Worker {
     /// Whole batches taken apart: entities, their components and strengths, and the merged images; they stay where they are, and one
-    /// number of them is read, so that they are there.
+    /// number of each is read, for which the device has to have come to their end.
     fn decompose(&self, count: usize) -> Result<Value, Error> {
         let (model, selection) = (self.trainer.model().at_rest()?, self.trainer.selection());
         let mut ms = Vec::new();
@@ -253,7 +259,8 @@ impl Worker {
             rayon::scope(|_| -> candle_core::Result<f32> {
                 let inference = model.forward(images, &selection, None)?;
                 let strengths = model.compositor().strengths(&inference.components.drawn()?)?;
-                (inference.reconstruction()?.sum_all()? + strengths.sum_all()?)?.to_scalar()
+                let last = |x: Tensor| x.flatten_all()?.narrow(0, x.elem_count() - 1, 1);
+                (last(inference.reconstruction()?)? + last(strengths)?)?.squeeze(0)?.to_scalar()
             })?;
             ms.push(1e3 * start.elapsed().as_secs_f64());
         }

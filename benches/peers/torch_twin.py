@@ -136,7 +136,7 @@ class TorchTwin:
         else:
             scores = self.posterior(parameters.detach())[2]
         cells = self.select(scores)
-        rows = cells + torch.arange(b)[:, None] * n
+        rows = cells + torch.arange(b, device=cells.device)[:, None] * n
         return parameters, parameters.reshape(b * n, numbers)[rows.flatten()].reshape(b, -1, numbers), cells
 
     def components(self, z, cells):

@@ -4,7 +4,7 @@ use super::common::{device_in_words, tell};
 use super::usage;
 use anyhow::Context;
 use candle_core::Device;
-use multi_entity_vae::device::Choice;
+use multi_entity_vae::device::{self, Choice};
 
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Compute {
@@ -14,6 +14,9 @@ pub struct Compute {
     /// auto, cpu or cuda:N
     #[arg(long, default_value = "auto")]
     device: Choice,
+    /// On a GPU, matrix products in TF32, 10 bits of mantissa instead of 23: quicker and less exact
+    #[arg(long)]
+    tf32: bool,
 }
 
 impl Compute {
@@ -28,12 +31,16 @@ impl Compute {
 
     /// The device. A build that has a choice says what was chosen.
     pub fn open_device(&self, quiet: bool) -> anyhow::Result<Device> {
-        let opened = match (self.device.open(), self.device) {
+        let mut opened = match (self.device.open(), self.device) {
             (Err(error), Choice::Cuda(number)) => {
                 anyhow::bail!("no CUDA device {number}: {error}; --device cpu works everywhere")
             }
             (opened, _) => opened?,
         };
+        if self.tf32 {
+            device::use_tf32(&opened.device).map_err(|error| usage(format!("--tf32: {error}")))?;
+            opened.name = device::name(&opened.device);
+        }
         if !quiet && cfg!(feature = "cuda") {
             tell(&format!("device: {}", device_in_words(&opened)));
         }

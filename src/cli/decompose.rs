@@ -129,7 +129,7 @@ fn save_entities(
     let shape = pictures::shape(run.image());
     let mut records = Vec::new();
     for (i, (name, _)) in inputs.iter().enumerate() {
-        for (k, &cell) in decomposition.inference.cells[i].iter().enumerate() {
+        for (k, &cell) in decomposition.cells[i].iter().enumerate() {
             let file = format!("{name}-entity-{}.png", k + 1);
             save_png(&Tile::from_values(&alone[i][k], shape, "entity")?.into_picture(), &out.join(&file))?;
             records.push(EntityRecord {

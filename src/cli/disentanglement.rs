@@ -96,7 +96,7 @@ impl Subject {
             let encoding = rayon::scope(|_| self.encoding(batch))?;
             let means = encoding.entities.mean()?.narrow(1, 0, 1)?.squeeze(1)?;
             let means: Vec<Vec<f64>> = means.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec2()?;
-            for (mut code, cells) in means.into_iter().zip(encoding.cells) {
+            for (mut code, cells) in means.into_iter().zip(encoding.cells.lists()?) {
                 let cell = cells.first().map_or([0, 0], |cell| [cell / columns, cell % columns]);
                 code.extend(cell.map(|part| part as f64).iter().take(self.numbers_of_a_cell()));
                 codes.push(code);

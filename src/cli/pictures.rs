@@ -105,7 +105,7 @@ pub fn decomposition_rows(
         reconstruction: merged[i].clone(),
         kl_map: decomposition.kl_map[i].clone(),
         grid: (grid_rows, grid_columns),
-        entities: inference.cells[i]
+        entities: decomposition.cells[i]
             .iter()
             .enumerate()
             .map(|(k, &cell)| EntityTile {

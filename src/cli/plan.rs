@@ -7,6 +7,7 @@ use super::{Stopped, Usage, evaluate, interrupt, pictures, usage};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::{Config, OnNonfinite};
+use multi_entity_vae::device::Feed;
 use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{Batches, DigitSet, Recipe, Split};
 use multi_entity_vae::train::{TrainError, Trainer, train};
@@ -35,7 +36,10 @@ impl Plan {
             trainer.restore(&checkpoint.weights, &checkpoint.optimiser, checkpoint.progress.steps())?;
         }
         let (source, training) = (Arc::clone(&scenes.source), &config.training);
-        let batches = Batches::new(source, training.batch, training.seed, trainer.steps(), config.data.fresh, 1)?;
+        // A GPU uses up more scenes than one thread makes.
+        let workers = if device.is_cpu() { 1 } else { rayon::current_num_threads().div_ceil(2) };
+        let (batch, seed, fresh) = (training.batch, training.seed, config.data.fresh);
+        let batches = Batches::new(source, batch, seed, trainer.steps(), fresh, workers)?;
         Ok(Self { config, device, digits, scenes, validation, trainer, batches })
     }
 
@@ -110,9 +114,9 @@ fn optimise(
     }
     let batch = trainer.config().training.batch;
     let image = scenes.image();
+    let mut feed = Feed::new(device, (batch, image.height, image.width, image.channels))?;
     let next_batch = |_step: u64| -> anyhow::Result<Tensor> {
-        let pixels = scenes.seen(batches.next().context("the scenes ended")?);
-        Ok(Tensor::from_vec(pixels, (batch, image.height, image.width, image.channels), device)?)
+        Ok(feed.bring(scenes.seen(batches.next().context("the scenes ended")?))?)
     };
     let trained = train(trainer, next_batch, |trainer, report| session.observe(trainer, report));
     let finished = session.finish(trainer, batches.throughput());

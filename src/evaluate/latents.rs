@@ -46,7 +46,7 @@ impl Latents {
         let kl = entities.kl_of_dimensions()?.map(host).transpose()?;
         // A single candidate is all there is of its scene: nothing else could take its place.
         let single = model.grid() == (1, 1);
-        for (i, cells) in parts.inference.cells.iter().enumerate() {
+        for (i, cells) in parts.cells.iter().enumerate() {
             for (k, &cell) in cells.iter().enumerate().filter(|(k, _)| single || parts.present[i][*k]) {
                 let truth = masks.get(i).and_then(Option::as_deref);
                 self.entities.push(EncodedEntity {

@@ -44,6 +44,8 @@ pub struct Decomposition {
     pub inference: Inference,
     /// Its components, drawn: (B, K, H, W, C').
     pub components: Tensor,
+    /// The cells of the entities: B lists of K.
+    pub cells: Vec<Vec<usize>>,
     /// KL of every candidate: B lists of N.
     pub kl_map: Vec<Vec<f32>>,
     /// Which entities are there: B lists of K.
@@ -71,8 +73,8 @@ impl Decomposition {
         let strengths = strengths.flatten_from(2)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
         let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present));
         let (masks, foreground) = pairs.unzip();
-        let kl_map = inference.candidates.kl_map()?;
-        Ok(Self { kl_map, inference, components, present, masks, foreground, strengths })
+        let (cells, kl_map) = (inference.cells.lists()?, inference.candidates.kl_map()?);
+        Ok(Self { cells, kl_map, inference, components, present, masks, foreground, strengths })
     }
 
     /// What each entity draws by itself: B lists of K images (H·W·C) in [0, 1].

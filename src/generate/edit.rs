@@ -1,7 +1,7 @@
 //! A scene taken apart, changed entity by entity, and decoded again.
 
 use crate::evaluate::Decomposition;
-use crate::model::{Compositor, Model};
+use crate::model::{Cells, Compositor, Model};
 use candle_core::{DType, Device, Result as TensorResult, Tensor};
 
 /// The entities of one scene, free to be changed: their latents (at the posterior means) and their cells.
@@ -81,7 +81,7 @@ impl Entities {
     pub fn of(model: &Model, parts: &Decomposition, index: usize) -> TensorResult<Self> {
         let z = parts.inference.entities.mean()?.get(index)?;
         let z: Vec<Vec<f32>> = z.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2()?;
-        let cells = &parts.inference.cells[index];
+        let cells = &parts.cells[index];
         let entities = z.into_iter().zip(cells).map(|(z, &cell)| Entity { z, cell, drawn: true }).collect();
         Ok(Self { entities, compositor: parts.inference.compositor.of_image(index)?, grid: model.grid() })
     }
@@ -155,8 +155,8 @@ impl Entities {
     fn components(&self, model: &Model, device: &Device) -> TensorResult<(Tensor, Tensor)> {
         let (k, d) = (self.entities.len(), self.entities.first().map_or(0, |entity| entity.z.len()));
         let z = self.entities.iter().flat_map(|entity| entity.z.iter().copied()).collect::<Vec<_>>();
-        let cells = self.entities.iter().map(|entity| entity.cell).collect();
-        let components = model.decode(&Tensor::from_vec(z, (1, k, d), device)?, &vec![cells])?.drawn()?;
+        let cells = Cells::new(&[self.entities.iter().map(|entity| entity.cell).collect()], device)?;
+        let components = model.decode(&Tensor::from_vec(z, (1, k, d), device)?, &cells)?.drawn()?;
         let drawn = self.entities.iter().map(|entity| f32::from(u8::from(entity.drawn)));
         Ok((components, Tensor::from_iter(drawn, device)?.reshape((1, k))?))
     }

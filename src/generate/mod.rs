@@ -115,13 +115,14 @@ impl Generator {
         };
         let mut z = vec![0f32; count * k * d];
         let mut present = vec![0f32; count * k];
-        let mut cells: Cells = vec![vec![0; k]; count];
+        let mut cells = vec![vec![0; k]; count];
         for (i, plan) in plans.iter().enumerate() {
             z[i * k * d..][..plan.z.len()].copy_from_slice(&plan.z);
             present[i * k..][..plan.cells.len()].fill(1.0);
             cells[i][..plan.cells.len()].copy_from_slice(&plan.cells);
         }
-        let components = model.decode(&Tensor::from_vec(z, (count, k, d), device)?, &cells)?.drawn()?;
+        let components =
+            model.decode(&Tensor::from_vec(z, (count, k, d), device)?, &Cells::new(&cells, device)?)?.drawn()?;
         let present = Tensor::from_vec(present, (count, k), device)?;
         let logits = model.compositor().compose_drawn(&model.compositor().keep(&components, &present)?)?;
         model.likelihood().mean(&logits)
@@ -200,7 +201,7 @@ impl Found {
         let decomposition = Decomposition::of(model, images, selection)?;
         let means =
             decomposition.inference.entities.mean()?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
-        for ((present, cells), means) in decomposition.present.iter().zip(&decomposition.inference.cells).zip(&means) {
+        for ((present, cells), means) in decomposition.present.iter().zip(&decomposition.cells).zip(&means) {
             let there = (0..present.len()).filter(|k| present[*k]);
             self.counts[there.clone().count()] += 1;
             for k in there {

@@ -54,7 +54,7 @@ pub fn line(from: &[f32], to: &[f32], steps: usize) -> Vec<f32> {
 }
 
 /// E[x|z] of every row of latents (M, K, D), entity k of row m at `cells[m][k]`: M images (H·W·C) in [0, 1].
-pub fn decoded(model: &Model, z: &[f32], cells: &Cells, device: &Device) -> Result<Vec<Vec<f32>>> {
+pub fn decoded(model: &Model, z: &[f32], cells: &[Vec<usize>], device: &Device) -> Result<Vec<Vec<f32>>> {
     let k = cells.first().map_or(0, Vec::len);
     let numbers = z.len().checked_div(cells.len()).unwrap_or(0);
     let d = numbers.checked_div(k).unwrap_or(0);
@@ -62,7 +62,7 @@ pub fn decoded(model: &Model, z: &[f32], cells: &Cells, device: &Device) -> Resu
     for (start, cells) in (0..).step_by(BATCH).zip(cells.chunks(BATCH)) {
         let z = &z[start * numbers..][..cells.len() * numbers];
         let z = Tensor::from_slice(z, (cells.len(), k, d), device)?;
-        let logits = model.compositor().compose(&model.decode(&z, &cells.to_vec())?)?;
+        let logits = model.compositor().compose(&model.decode(&z, &Cells::new(cells, device)?)?)?;
         let means = model.likelihood().mean(&logits)?.flatten_from(1)?;
         images.extend(means.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?);
     }

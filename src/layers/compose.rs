@@ -44,13 +44,24 @@ impl Rule {
 
 /// Components (B·K, P, Q, C), those of one image one after the other, at their places → logits (B, H, W, C).
 pub fn compose(components: &Tensor, rule: Rule, entities: usize, places: &Places) -> Result<Tensor> {
-    let composition = Composition::new(components.dims4()?, rule, entities, places)?;
+    let dims = components.dims4()?;
     match Path::of(components) {
-        Path::Cpu => apply1(composition, components),
+        Path::Cpu => apply1(Composition::new(dims, rule, entities, places)?, components),
         #[cfg(feature = "cuda")]
-        Path::Gpu => gpu::compose(composition, components),
-        Path::Candle => reference(&place(components, places)?, rule, entities, places.fill),
+        Path::Gpu => gpu::compose(Composition::unread(dims, rule, entities, places)?, components),
+        Path::Candle => {
+            check(dims.0, entities)?;
+            reference(&place(components, places)?, rule, entities, places.fill)
+        }
     }
+}
+
+/// Components come K at a time.
+fn check(components: usize, entities: usize) -> Result<()> {
+    if entities == 0 || !components.is_multiple_of(entities) {
+        bail!("{components} components cannot be shared out among images of {entities}");
+    }
+    Ok(())
 }
 
 /// The same of drawn components (B·K, H, W, C), on candle's operations.
@@ -112,10 +123,20 @@ fn fold<T: Real>(all: &mut [T], one: &[T], rule: impl Fn(T, T) -> T) {
 
 impl Composition {
     pub fn new(components: (usize, usize, usize, usize), rule: Rule, entities: usize, places: &Places) -> Result<Self> {
-        if entities == 0 || !components.0.is_multiple_of(entities) {
-            bail!("{} components cannot be shared out among images of {entities}", components.0);
-        }
+        check(components.0, entities)?;
         Ok(Self { rule, entities, placed: Placed::new(components, places)? })
+    }
+
+    /// See [`Placed::unread`].
+    #[cfg(feature = "cuda")]
+    pub fn unread(
+        components: (usize, usize, usize, usize),
+        rule: Rule,
+        entities: usize,
+        places: &Places,
+    ) -> Result<Self> {
+        check(components.0, entities)?;
+        Ok(Self { rule, entities, placed: Placed::unread(components, places)? })
     }
 
     /// Whether images are components as they are.
@@ -304,7 +325,7 @@ mod tests {
     fn union_is_one_minus_the_product_of_complements() -> Result<()> {
         let logits = [[-3.0, 0.5, 2.0f64], [1.0, -0.25, -7.0], [0.0, 0.0, 4.0]];
         let components = Tensor::new(&[logits], &Device::Cpu)?.reshape((3, 1, 3, 1))?;
-        let union = compose(&components, Rule::Union, 3, &Places::whole(3, (1, 3), -16.0))?;
+        let union = compose(&components, Rule::Union, 3, &Places::whole((1, 3), -16.0))?;
         for (i, union) in union.flatten_all()?.to_vec1::<f64>()?.into_iter().enumerate() {
             let none: f64 = logits.iter().map(|l| 1.0 - 1.0 / (1.0 + (-l[i]).exp())).product();
             assert!((1.0 / (1.0 + (-union).exp()) - (1.0 - none)).abs() < 1e-12);
@@ -320,7 +341,7 @@ mod tests {
             all.extend((0..729).map(|i| values[[i % 9, i / 9 % 9, i / 81][k]]));
         }
         let components = Tensor::from_vec(all, (3, 27, 27, 1), &Device::Cpu)?;
-        let gradient = compare(&components, Rule::Union, 3, &Places::whole(3, (27, 27), -16.0), 2e-4)?;
+        let gradient = compare(&components, Rule::Union, 3, &Places::whole((27, 27), -16.0), 2e-4)?;
         assert!(gradient.flatten_all()?.to_vec1::<f32>()?.iter().all(|g| (0.0..=1.5 + 1e-4).contains(g)));
         Ok(())
     }
@@ -328,15 +349,15 @@ mod tests {
     #[test]
     fn patches_compose_as_if_each_were_drawn_on_a_canvas_of_its_own() -> Result<()> {
         let corners = vec![(0, 0), (1, 2), (-2, -1), (3, 4), (-9, 0), (0, 1)];
-        let places = Places { corners, patch: (3, 4), canvas: (5, 6), fill: -16.0 };
+        let places = Places::at(&corners, (3, 4), (5, 6), -16.0, &Device::Cpu)?;
         let numbers = (0..6 * 4 * 5 * 2).map(|i| ((i * 29 % 83) as f64 - 41.0) / 9.0);
         let components = Tensor::from_iter(numbers, &Device::Cpu)?.reshape((6, 4, 5, 2))?;
         for rule in Rule::ALL {
             compare(&components, rule, 3, &places, 1e-10)?;
             compare(&components, rule, 1, &places, 1e-10)?;
-            compare(&components, rule, 2, &Places::whole(6, (4, 5), -16.0), 1e-10)?;
+            compare(&components, rule, 2, &Places::whole((4, 5), -16.0), 1e-10)?;
             // Only a part of patches as large as the canvas.
-            compare(&components, rule, 2, &Places { patch: (3, 3), ..Places::whole(6, (4, 5), -16.0) }, 1e-10)?;
+            compare(&components, rule, 2, &Places { patch: (3, 3), ..Places::whole((4, 5), -16.0) }, 1e-10)?;
         }
         Ok(())
     }
@@ -345,9 +366,10 @@ mod tests {
     fn components_that_do_not_fit_are_refused() -> Result<()> {
         let components = Tensor::zeros((5, 2, 2, 1), DType::F32, &Device::Cpu)?;
         for entities in [0, 2] {
-            assert!(compose(&components, Rule::Sum, entities, &Places::whole(5, (2, 2), 0.0)).is_err());
+            assert!(compose(&components, Rule::Sum, entities, &Places::whole((2, 2), 0.0)).is_err());
         }
-        assert!(compose(&components, Rule::Sum, 5, &Places::whole(4, (2, 2), 0.0)).is_err());
+        let four = Places::at(&[(0, 0); 4], (2, 2), (2, 2), 0.0, &Device::Cpu)?;
+        assert!(compose(&components, Rule::Sum, 5, &four).is_err());
         Ok(())
     }
 }

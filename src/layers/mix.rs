@@ -361,7 +361,7 @@ mod tests {
         let components = Tensor::new(&[a, b], &Device::Cpu)?.reshape((2, 1, 1, 3))?;
         let background = Tensor::new(&ground[..2], &Device::Cpu)?.reshape((1, 2))?;
         let logits =
-            mix(&components, &background, 2, &Places::whole(2, (1, 1), -16.0))?.flatten_all()?.to_vec1::<f64>()?;
+            mix(&components, &background, 2, &Places::whole((1, 1), -16.0))?.flatten_all()?.to_vec1::<f64>()?;
         let total: f64 = [a, b, ground].iter().map(|part| part[2].exp()).sum();
         for (channel, logit) in logits.into_iter().enumerate() {
             let p: f64 = [a, b, ground].iter().map(|c| c[2].exp() / total / (1.0 + (-c[channel]).exp())).sum();
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn kernel_and_reference_agree_wherever_the_patches_lie() -> Result<()> {
         let corners = vec![(0, 0), (1, 2), (-2, -1), (3, 4), (-9, 0), (0, 1)];
-        let places = Places { corners, patch: (3, 4), canvas: (11, 9), fill: -16.0 };
+        let places = Places::at(&corners, (3, 4), (11, 9), -16.0, &Device::Cpu)?;
         for colours in [1, 3] {
             let count = 6 * 4 * 5 * (colours + 1);
             let components = Tensor::from_iter(numbers(count, 29), &Device::Cpu)?.reshape((6, 4, 5, colours + 1))?;
@@ -381,7 +381,7 @@ mod tests {
                 let background = Tensor::from_iter(numbers(6 / entities * colours, 17), &Device::Cpu)?;
                 let background = background.reshape((6 / entities, colours))?;
                 compare(&components, &background, entities, &places, 1e-10)?;
-                compare(&components, &background, entities, &Places::whole(6, (4, 5), -16.0), 1e-10)?;
+                compare(&components, &background, entities, &Places::whole((4, 5), -16.0), 1e-10)?;
                 let (components, background) = (components.to_dtype(DType::F32)?, background.to_dtype(DType::F32)?);
                 compare(&components, &background, entities, &places, 2e-5)?;
             }
@@ -394,7 +394,7 @@ mod tests {
         let components = Tensor::zeros((4, 2, 2, 4), DType::F32, &Device::Cpu)?;
         let over = |images: usize, colours: usize, entities: usize| {
             let background = Tensor::zeros((images, colours), DType::F32, &Device::Cpu)?;
-            mix(&components, &background, entities, &Places::whole(4, (2, 2), 0.0))
+            mix(&components, &background, entities, &Places::whole((2, 2), 0.0))
         };
         assert!(over(2, 3, 2).is_ok());
         assert!(over(2, 3, 3).is_err() && over(2, 4, 2).is_err() && over(3, 3, 1).is_err() && over(4, 3, 0).is_err());

@@ -19,8 +19,8 @@
 //! - `op`: the seam to candle's tensors; `scratch`: memory that is used again
 //! - `gpu`: the same layers and operations on NVIDIA GPUs (feature `cuda`)
 //!
-//! Beside the stacks, five operations of the model that would be slow as a chain of tensor operations: [`gaussian_kl`], [`place`],
-//! [`compose`], [`mix`] and [`bernoulli_log_prob`], each with its candle form in its own file.
+//! Beside the stacks, operations of the model that would be slow as a chain of tensor operations: [`gaussian_kl`], [`gaussian_sample`],
+//! [`gather`], [`place`], [`compose`], [`mix`] and [`bernoulli_log_prob`], each with its candle form in its own file.
 //!
 //! Images are channels-last, (B, H, W, C), everywhere.
 //!
@@ -36,7 +36,7 @@
 //! - A 3×3 convolution multiplies a quarter of that (`winograd`): for the default model 2 GFLOP are left.
 //! - A window is read where it lies; only the image's border and the cells of strided layers are laid out anew (`window`). So is a
 //!   weight whose rows are whole vectors, going forward (`product`).
-//! - Parameters are never copied together, and their gradients leave as they are formed (`parameters`).
+//! - Parameters are never copied together, and in training their gradients go around candle's graph (`parameters`).
 //! - Everything that runs over many numbers is inlined into the function compiled for the instruction set: a closure that is not
 //!   is compiled for every processor, without wide vectors (`real::vectorise`).
 //! - A tile of results stays in registers over the whole inner dimension (`product`).
@@ -80,10 +80,11 @@
 mod activation;
 mod bernoulli;
 mod compose;
+mod gather;
+mod gaussian;
 #[cfg(any(test, feature = "cuda"))]
 mod gpu;
 mod instructions;
-mod kl;
 mod linear;
 mod mix;
 mod op;
@@ -101,13 +102,20 @@ mod winograd;
 pub use activation::Activation;
 pub use bernoulli::bernoulli_log_prob;
 pub use compose::{Rule, compose};
+pub use gather::gather;
+pub use gaussian::{gaussian_kl, gaussian_kl_of_dimensions, gaussian_sample};
 #[cfg(feature = "cuda")]
-pub(crate) use gpu::{AdamStep, adam as adam_on_gpu, prepare as prepare_gpu};
+pub(crate) use gpu::{
+    Recording, StepNumbers, adam as adam_on_gpu, copy as copy_to_gpu, objective as objective_on_gpu,
+    prepare as prepare_gpu, record, select as select_on_gpu, write as write_on_gpu,
+};
 pub use instructions::{Instructions, VARIABLE as INSTRUCTIONS_VARIABLE};
-pub use kl::{gaussian_kl, gaussian_kl_of_dimensions};
 pub(crate) use mix::log_sum_exp;
 pub use mix::mix;
+#[cfg(feature = "cuda")]
+pub(crate) use op::on_gpu;
 pub(crate) use op::{contiguous, contiguous_mut, on_cpu};
+pub use parameters::Deposit;
 pub use place::{Places, place};
 pub use stack::{LayerSpec, Stack};
 

@@ -7,7 +7,7 @@ use super::Extent;
 use super::compose::Composition;
 use super::linear::Prepared;
 use super::op::Kernel;
-use super::parameters::{Gradients, Held};
+use super::parameters::{Held, Leave};
 use super::product::{Panels, Windows};
 use super::real::{Real, vectorise};
 use super::scratch::{Buffer, Scratch};
@@ -27,7 +27,7 @@ pub(super) struct Pass {
     /// Whether a backward pass can follow.
     pub keep: bool,
     /// Where it leaves the parameters' gradients.
-    pub gradients: Gradients,
+    pub leave: Leave,
     /// [`Tape`], of the type that the pass ran in.
     pub tape: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -301,9 +301,10 @@ impl Kernel for Pass {
             .collect();
         if want_parameters {
             let xs: Vec<&[T]> = [x].into_iter().chain(outputs).collect();
-            self.gradients.leave(self.parameter_gradients(&xs, &dzs, &contributions)?);
+            self.leave.leave(&self.layers, self.parameter_gradients(&xs, &dzs, &contributions)?);
         }
-        Ok([want_dx.then_some(dx), want_parameters.then(|| vec![T::zero()])])
+        let on = want_parameters && self.leave.goes_on();
+        Ok([want_dx.then_some(dx), on.then(|| vec![T::zero()])])
     }
 }
 

@@ -7,14 +7,15 @@ use super::{
     compose::{Composition, Rule},
     gpu,
 };
-use candle_core::{Result, Shape, Tensor, bail};
+use candle_core::{Device, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Where patches lie on their canvases, each of which has one.
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// Top-left corner of each patch, (y, x); it may lie outside the canvas.
-    pub corners: Vec<(isize, isize)>,
+    /// Top-left corner of each patch, (M, 2) in `f32` as y and x, whole numbers; it may lie outside the canvas. All in the canvas's
+    /// own corner if there are none.
+    pub corners: Option<Tensor>,
     /// Height and width of what is used of a patch.
     pub patch: (usize, usize),
     /// Height and width of a canvas.
@@ -24,22 +25,35 @@ pub struct Places {
 }
 
 impl Places {
-    /// `count` patches that are whole canvases themselves.
-    pub fn whole(count: usize, canvas: (usize, usize), fill: f64) -> Self {
-        Self { corners: vec![(0, 0); count], patch: canvas, canvas, fill }
+    /// Patches that are whole canvases themselves.
+    pub fn whole(canvas: (usize, usize), fill: f64) -> Self {
+        Self { corners: None, patch: canvas, canvas, fill }
+    }
+
+    /// Patches of which `patch` is used, at corners (y, x).
+    pub fn at(
+        corners: &[(isize, isize)],
+        patch: (usize, usize),
+        canvas: (usize, usize),
+        fill: f64,
+        device: &Device,
+    ) -> Result<Self> {
+        let numbers = corners.iter().flat_map(|(y, x)| [*y as f32, *x as f32]);
+        let corners = Tensor::from_iter(numbers, device)?.reshape((corners.len(), 2))?;
+        Ok(Self { corners: Some(corners), patch, canvas, fill })
     }
 }
 
 /// Copies patch i of `patches` (M, P, Q, C) onto a canvas (H, W, C), cut where it leaves the canvas; everything else is filled.
 /// The result is (M, H, W, C); the gradient goes back where the pixels came from.
 pub fn place(patches: &Tensor, places: &Places) -> Result<Tensor> {
-    let layout = Placed::new(patches.dims4()?, places)?;
+    let dims = patches.dims4()?;
     match Path::of(patches) {
-        Path::Cpu => apply1(layout, patches),
+        Path::Cpu => apply1(Placed::new(dims, places)?, patches),
         // A patch composed alone; by any rule.
         #[cfg(feature = "cuda")]
-        Path::Gpu => gpu::compose(Composition { rule: Rule::Sum, entities: 1, placed: layout }, patches),
-        Path::Candle => layout.reference(patches),
+        Path::Gpu => gpu::compose(Composition::unread(dims, Rule::Sum, 1, places)?, patches),
+        Path::Candle => Placed::new(dims, places)?.reference(patches),
     }
 }
 
@@ -47,6 +61,9 @@ pub fn place(patches: &Tensor, places: &Places) -> Result<Tensor> {
 #[derive(Clone, Debug)]
 pub(super) struct Placed {
     pub places: Places,
+    /// Top-left corner of each patch, if they were read.
+    corners: Vec<(isize, isize)>,
+    count: usize,
     /// Height and width of a patch in memory.
     pub stored: (usize, usize),
     channels: usize,
@@ -61,24 +78,40 @@ pub(super) struct Run {
 
 impl Placed {
     pub fn new(patches: (usize, usize, usize, usize), places: &Places) -> Result<Self> {
+        let unread = Self::unread(patches, places)?;
+        let corners = match &places.corners {
+            Some(corners) => {
+                let numbers = corners.to_vec2::<f32>()?;
+                numbers.iter().map(|corner| (corner[0] as isize, corner[1] as isize)).collect()
+            }
+            None => vec![(0, 0); unread.count],
+        };
+        Ok(Self { corners, ..unread })
+    }
+
+    /// Without a look at the corners, which may still be computed: all that a GPU needs.
+    pub fn unread(patches: (usize, usize, usize, usize), places: &Places) -> Result<Self> {
         let (count, height, width, channels) = patches;
-        if places.corners.len() != count {
-            bail!("{count} patches were given {} places", places.corners.len());
+        if let Some(corners) = &places.corners {
+            let dims = corners.dims2()?;
+            if dims != (count, 2) {
+                bail!("{count} patches were given {} places", dims.0);
+            }
         }
         if places.patch.0 > height || places.patch.1 > width {
             bail!("patches of {height}×{width} have no {}×{} to place", places.patch.0, places.patch.1);
         }
-        Ok(Self { places: places.clone(), stored: (height, width), channels })
+        Ok(Self { places: places.clone(), corners: Vec::new(), count, stored: (height, width), channels })
     }
 
     /// Whether patches are canvases, number by number.
     pub fn is_whole(&self) -> bool {
-        let Places { patch, canvas, corners, .. } = &self.places;
-        self.stored == *canvas && patch == canvas && corners.iter().all(|corner| *corner == (0, 0))
+        let Places { patch, canvas, .. } = &self.places;
+        self.stored == *canvas && patch == canvas && self.corners.iter().all(|corner| *corner == (0, 0))
     }
 
     pub fn count(&self) -> usize {
-        self.places.corners.len()
+        self.count
     }
 
     pub fn fill<T: Real>(&self) -> T {
@@ -101,7 +134,7 @@ impl Placed {
     /// The rows that patch `i` and its canvas share.
     #[inline(always)]
     pub fn runs(&self, i: usize) -> impl Iterator<Item = Run> + use<> {
-        let ((y, x), (height, width)) = (self.places.corners[i], self.places.patch);
+        let ((y, x), (height, width)) = (self.corners[i], self.places.patch);
         let ((h, w), stored, c) = (self.places.canvas, self.stored.1, self.channels);
         // Columns and rows of the patch that lie on the canvas.
         let visible = |corner: isize, patch: usize, side: usize| {
@@ -180,7 +213,7 @@ mod tests {
         // Stored with one column more than is used.
         let patches = Tensor::arange(0f64, 7.0 * 3.0 * 3.0 * 2.0, &Device::Cpu)?.reshape((7, 3, 3, 2))?;
         let patches = Var::from_tensor(&patches)?;
-        let places = Places { corners, patch: (3, 2), canvas: (4, 5), fill: -16.0 };
+        let places = Places::at(&corners, (3, 2), (4, 5), -16.0, &Device::Cpu)?;
         let ours = super::place(&patches, &places)?;
         let theirs = Placed::new(patches.dims4()?, &places)?.reference(&patches)?;
         assert_eq!(ours.flatten_all()?.to_vec1::<f64>()?, theirs.flatten_all()?.to_vec1::<f64>()?);
@@ -195,13 +228,14 @@ mod tests {
     #[test]
     fn a_patch_as_large_as_the_canvas_is_the_canvas() -> Result<()> {
         let patch = Tensor::arange(0f32, 20.0, &Device::Cpu)?.reshape((1, 4, 5, 1))?;
-        let canvas = super::place(&patch, &Places::whole(1, (4, 5), -16.0))?;
+        let canvas = super::place(&patch, &Places::whole((4, 5), -16.0))?;
         assert_eq!(canvas.flatten_all()?.to_vec1::<f32>()?, patch.flatten_all()?.to_vec1::<f32>()?);
         // Part of such a patch is not.
-        let part = super::place(&patch, &Places { patch: (2, 2), ..Places::whole(1, (4, 5), -16.0) })?;
+        let part = super::place(&patch, &Places { patch: (2, 2), ..Places::whole((4, 5), -16.0) })?;
         assert_eq!(part.sum_all()?.to_scalar::<f32>()?, 0.0 + 1.0 + 5.0 + 6.0 - 16.0 * 16.0);
-        assert!(super::place(&patch, &Places::whole(2, (4, 5), -16.0)).is_err());
-        assert!(super::place(&patch, &Places::whole(1, (5, 5), -16.0)).is_err());
+        let two = Places::at(&[(0, 0); 2], (4, 5), (4, 5), -16.0, &Device::Cpu)?;
+        assert!(super::place(&patch, &two).is_err());
+        assert!(super::place(&patch, &Places::whole((5, 5), -16.0)).is_err());
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use super::compose::{self, Composition, Rule};
 use super::gpu;
 use super::linear::Linear;
 use super::op::{Path, apply2};
-use super::parameters;
+use super::parameters::{self, Deposit};
 use super::pass::{AtRest, Pass};
 use super::place::Places;
 use super::{Extent, LayerError};
@@ -57,6 +57,7 @@ pub struct Stack {
     output: Extent,
     layers: Arc<Vec<Layer>>,
     at_rest: Option<Arc<AtRest>>,
+    deposit: Option<Deposit>,
 }
 
 impl Stack {
@@ -111,7 +112,7 @@ impl Stack {
                 activation: *activation,
             });
         }
-        Ok(Self { input, output: extent, layers: Arc::new(layers), at_rest: None })
+        Ok(Self { input, output: extent, layers: Arc::new(layers), at_rest: None, deposit: None })
     }
 
     /// Extent of one output.
@@ -121,6 +122,13 @@ impl Stack {
 
     pub(super) fn layers(&self) -> &[Layer] {
         &self.layers
+    }
+
+    /// The same layers, whose parameters' gradients do not go through candle's graph: [`Deposit::backward`] collects them. Without a
+    /// gradient that candle adds to zeros for each of them, a backward pass is quicker; through candle's own
+    /// [`backward`](Tensor::backward) there are none.
+    pub fn on_deposit(&self, deposit: &Deposit) -> Self {
+        Self { deposit: Some(deposit.clone()), ..self.clone() }
     }
 
     #[cfg(test)]
@@ -164,11 +172,11 @@ impl Stack {
     }
 
     fn run(&self, x: &Tensor, composition: Option<Composition>) -> Result<Tensor> {
-        let (link, gradients) = parameters::chain(&self.layers)?;
-        let keep = link.track_op() || x.track_op();
+        let (parameters, leave) = parameters::of(&self.layers, self.deposit.as_ref())?;
+        let keep = parameters.track_op() || x.track_op();
         let (layers, at_rest) = (self.layers.clone(), self.at_rest.clone());
-        let pass = Pass { layers, at_rest, output: self.output, composition, keep, gradients, tape: Mutex::new(None) };
-        apply2(pass, x, &link)
+        let pass = Pass { layers, at_rest, output: self.output, composition, keep, leave, tape: Mutex::new(None) };
+        apply2(pass, x, &parameters)
     }
 }
 
@@ -183,10 +191,7 @@ impl Module for Stack {
         match Path::of(x) {
             Path::Cpu => self.run(x, None),
             #[cfg(feature = "cuda")]
-            Path::Gpu => {
-                let Extent { height, width, channels } = self.output;
-                gpu::forward(&self.layers, x)?.reshape((batch, height, width, channels))
-            }
+            Path::Gpu => gpu::forward(&self.layers, self.deposit.as_ref(), self.output, x),
             Path::Candle => self.reference(x),
         }
     }

@@ -2,7 +2,7 @@
 
 use super::decoder::{Components, compose_drawn, mix_drawn};
 use crate::config::{Background, CompositorConfig};
-use crate::layers::{Activation, Extent, LayerSpec, Rule, Stack, log_sum_exp};
+use crate::layers::{Activation, Deposit, Extent, LayerSpec, Rule, Stack, log_sum_exp};
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -59,6 +59,14 @@ impl Compositor {
                 Self::Render { network: Stack::new(Extent { channels: features, ..image }, &layers, vb)? }
             }
         })
+    }
+
+    /// See [`Stack::on_deposit`].
+    pub(super) fn on_deposit(&self, deposit: &Deposit) -> Self {
+        match self {
+            Self::Render { network } => Self::Render { network: network.on_deposit(deposit) },
+            other => other.clone(),
+        }
     }
 
     /// The compositor of these images (B, H, W, C): with the colours of their backgrounds, if it takes them from images.
@@ -129,7 +137,8 @@ impl Compositor {
             }
             _ => {
                 let alone = self.compose_drawn(&components.reshape((b * k, 1, h, w, channels))?)?; // (B·K, H, W, C)
-                candle_nn::ops::sigmoid(&alone)?.max(D::Minus1)?.reshape((b, k, h, w))
+                let alone = if alone.dim(D::Minus1)? == 1 { alone } else { alone.max(D::Minus1)? };
+                candle_nn::ops::sigmoid(&alone)?.reshape((b, k, h, w))
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::encoder::centred;
 use super::selector::Cells;
 use crate::config::{ConvolutionConfig, DecoderTrunk, ModelConfig, Placement};
-use crate::layers::{Activation, Extent, LayerSpec, Places, Rule, Stack, compose, mix, place};
+use crate::layers::{Activation, Deposit, Extent, LayerSpec, Places, Rule, Stack, compose, gather, mix, place};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -12,10 +12,10 @@ use candle_nn::VarBuilder;
 pub struct Decoder {
     stack: Stack,
     placement: Placement,
-    coordinates: bool,
-    grid: (usize, usize),
-    /// Pixels that a cell is high and wide.
-    cell: (usize, usize),
+    /// (1, N, 2): y and x of each cell's centre in [−1, 1], where the decoder is told them.
+    centres: Option<Tensor>,
+    /// (1, N, 2): top-left corner, possibly outside the image, of a patch that is centred on each cell; of a decoder that draws patches.
+    corners: Option<Tensor>,
 }
 
 impl Decoder {
@@ -30,8 +30,26 @@ impl Decoder {
             Placement::Glimpse { patch } => Extent::new(patch, patch, component.channels),
         };
         let inputs = latent.dimensions() + if config.coordinates { 2 } else { 0 };
+        let cells = |at: &dyn Fn(usize, usize) -> [f32; 2]| {
+            let table = (0..grid.0).flat_map(|y| (0..grid.1).flat_map(move |x| at(y, x)));
+            Tensor::from_iter(table.collect::<Vec<_>>(), vb.device())?.reshape((1, grid.0 * grid.1, 2))
+        };
+        let centres = || cells(&|y, x| [centred(y, grid.0), centred(x, grid.1)])?.to_dtype(vb.dtype());
+        let corners = match config.placement {
+            Placement::Canvas => None,
+            Placement::Glimpse { patch } => {
+                let along = |i: usize, cell: usize| (2 * i * cell + cell) as isize / 2 - patch as isize / 2;
+                Some(cells(&|y, x| [along(y, cell.0) as f32, along(x, cell.1) as f32])?)
+            }
+        };
+        let centres = config.coordinates.then(centres).transpose()?;
         let stack = Stack::starting_at(output_bias, Extent::vector(inputs), &specs(&config.trunk, patch), vb)?;
-        Ok(Self { stack, placement: config.placement, coordinates: config.coordinates, grid, cell })
+        Ok(Self { stack, placement: config.placement, centres, corners })
+    }
+
+    /// See [`Stack::on_deposit`].
+    pub(super) fn on_deposit(&self, deposit: &Deposit) -> Self {
+        Self { stack: self.stack.on_deposit(deposit), ..self.clone() }
     }
 
     /// The same with weights that no training changes any more.
@@ -41,34 +59,22 @@ impl Decoder {
 
     /// z (B, K, D) at `cells` → components over the whole image (height, width), `nothing` where they do not reach.
     pub fn components(&self, z: &Tensor, cells: &Cells, image: (usize, usize), nothing: f64) -> Result<Components> {
-        let z = if self.coordinates { Tensor::cat(&[z, &self.cell_centres(cells, z)?], 2)? } else { z.clone() };
+        let z = match &self.centres {
+            Some(centres) => Tensor::cat(&[z, &gather(centres, cells.numbers())?], 2)?,
+            None => z.clone(),
+        };
         let (b, k, inputs) = z.dims3()?;
-        let places = match self.placement {
-            Placement::Canvas => Places::whole(b * k, image, nothing),
-            Placement::Glimpse { patch } => Places {
-                corners: cells.iter().flatten().map(|&cell| self.corner(cell, patch)).collect(),
+        let places = match (self.placement, &self.corners) {
+            (Placement::Glimpse { patch }, Some(corners)) => Places {
+                corners: Some(gather(corners, cells.numbers())?.reshape((b * k, 2))?),
                 patch: (patch, patch),
                 canvas: image,
                 fill: nothing,
             },
+            _ => Places::whole(image, nothing),
         };
         // Entities are folded into the batch: one decoder, shared weights.
         Ok(Components { stack: self.stack.clone(), z: z.reshape((b * k, inputs))?, entities: k, places })
-    }
-
-    /// Top-left corner, possibly outside the image, of a patch centred on a cell.
-    fn corner(&self, index: usize, patch: usize) -> (isize, isize) {
-        let columns = self.grid.1;
-        let along = |index: usize, cell: usize| (2 * index * cell + cell) as isize / 2 - patch as isize / 2;
-        (along(index / columns, self.cell.0), along(index % columns, self.cell.1))
-    }
-
-    /// (B, K, 2): y and x of each entity's cell in [−1, 1].
-    fn cell_centres(&self, cells: &Cells, like: &Tensor) -> Result<Tensor> {
-        let (rows, columns) = self.grid;
-        let centres = cells.iter().flatten().flat_map(|c| [centred(c / columns, rows), centred(c % columns, columns)]);
-        let k = cells.first().map_or(0, Vec::len);
-        Tensor::from_iter(centres, like.device())?.reshape((cells.len(), k, 2))?.to_dtype(like.dtype())
     }
 }
 
@@ -117,13 +123,13 @@ fn backgrounds(background: Option<&Tensor>, images: usize, colours: usize, like:
 pub(super) fn mix_drawn(components: &Tensor, background: Option<&Tensor>, nothing: f64) -> Result<Tensor> {
     let (b, k, h, w, channels) = components.dims5()?;
     let background = backgrounds(background, b, channels - 1, components)?;
-    mix(&components.reshape((b * k, h, w, channels))?, &background, k, &Places::whole(b * k, (h, w), nothing))
+    mix(&components.reshape((b * k, h, w, channels))?, &background, k, &Places::whole((h, w), nothing))
 }
 
 /// Drawn components (B, K, H, W, C) → logits (B, H, W, C).
 pub(super) fn compose_drawn(components: &Tensor, rule: Rule, nothing: f64) -> Result<Tensor> {
     let (b, k, h, w, c) = components.dims5()?;
-    compose(&components.reshape((b * k, h, w, c))?, rule, k, &Places::whole(b * k, (h, w), nothing))
+    compose(&components.reshape((b * k, h, w, c))?, rule, k, &Places::whole((h, w), nothing))
 }
 
 /// The layers that end in a patch of at least the wanted size.

@@ -2,7 +2,7 @@
 
 use super::posterior::Posterior;
 use crate::config::{EncoderConfig, Latent, ModelConfig, Posteriors};
-use crate::layers::{Activation, Extent, LayerSpec, Stack};
+use crate::layers::{Activation, Deposit, Extent, LayerSpec, Stack};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -46,6 +46,11 @@ impl Encoder {
     /// The same with weights that no training changes any more.
     pub(super) fn at_rest(&self) -> Result<Self> {
         Ok(Self { stack: self.stack.at_rest()?, ..self.clone() })
+    }
+
+    /// See [`Stack::on_deposit`].
+    pub(super) fn on_deposit(&self, deposit: &Deposit) -> Self {
+        Self { stack: self.stack.on_deposit(deposit), ..self.clone() }
     }
 
     /// (B, H, W, C) → the candidates (B, N, D).

@@ -63,8 +63,7 @@ impl Model {
     /// again; samples are folded into the decoder's batch.
     pub fn weigh(&self, images: &Tensor, encoding: &Encoding, z: &Tensor, noise: &Tensor) -> Result<Weighed> {
         let (b, s, k, d) = z.dims4()?;
-        let cells = encoding.cells.iter().flat_map(|cells| std::iter::repeat_n(cells.clone(), s)).collect();
-        let components = self.decode(&z.reshape((b * s, k, d))?, &cells)?;
+        let components = self.decode(&z.reshape((b * s, k, d))?, &encoding.cells.repeated(s)?)?;
         let images = repeated(images, s)?;
         let logits = self.compositor().on(&images)?.compose(&components)?; // (B·S, H, W, C)
         let log_likelihood = self.likelihood().log_prob(&logits, &images)?.reshape((b, s))?;
@@ -97,13 +96,8 @@ impl Model {
 /// The terms that are shown beside the bound: the ELBO's, which do not add up to it.
 fn importance_loss(total: Tensor, weighed: &Weighed, encoding: &Encoding) -> Result<Loss> {
     let kl = encoding.entities.detach().kl()?.sum(1)?.mean(0)?;
-    Ok(Loss {
-        total,
-        reconstruction: weighed.log_likelihood.detach().mean_all()?.neg()?,
-        idle: kl.zeros_like()?,
-        charge: kl.zeros_like()?,
-        kl,
-    })
+    let nothing = kl.zeros_like()?;
+    Loss::of([&total, &weighed.log_likelihood.detach().mean_all()?.neg()?, &kl, &nothing, &nothing])
 }
 
 /// Each image (B, H, W, C) `times` over: (B · times, H, W, C).

@@ -27,7 +27,7 @@ pub use selector::{Cells, Selection, log_choose, top_k};
 pub use variables::Variables;
 
 use crate::config::{Likelihood, ModelConfig, Placement};
-use crate::layers::Extent;
+use crate::layers::{Deposit, Extent};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -49,7 +49,7 @@ pub struct Model {
 pub struct Encoding {
     /// q(z_n|x) of every cell, (B, N, D).
     pub candidates: Posterior,
-    /// The cells of the kept ones, K for each image, best first.
+    /// The cells of the kept ones, (B, K), best first.
     pub cells: Cells,
     /// q(z_k|x) of the kept ones, (B, K, D).
     pub entities: Posterior,
@@ -60,7 +60,7 @@ pub struct Encoding {
 pub struct Inference {
     /// q(z_n|x) of every cell, (B, N, D).
     pub candidates: Posterior,
-    /// The cells of the kept ones, K for each image, best first.
+    /// The cells of the kept ones, (B, K), best first.
     pub cells: Cells,
     /// q(z_k|x) of the kept ones, (B, K, D).
     pub entities: Posterior,
@@ -95,6 +95,12 @@ impl Model {
     /// The model with the weights that it has now, which no training changes any more: quicker to ask, above all about few images.
     pub fn at_rest(&self) -> Result<Self> {
         Ok(Self { encoder: self.encoder.at_rest()?, decoder: self.decoder.at_rest()?, ..self.clone() })
+    }
+
+    /// The model in training: its parameters' gradients go round candle's graph, and [`Deposit::backward`] collects them.
+    pub fn on_deposit(&self, deposit: &Deposit) -> Self {
+        let (encoder, decoder) = (self.encoder.on_deposit(deposit), self.decoder.on_deposit(deposit));
+        Self { encoder, decoder, compositor: self.compositor.on_deposit(deposit), ..self.clone() }
     }
 
     /// The figure. Images (B, H, W, C) in [0, 1]; `noise` (B, K, D) standard normal, or none for the posterior means.

@@ -9,6 +9,8 @@
 //! of c nats for each entity that is in use.
 
 use super::Inference;
+#[cfg(feature = "cuda")]
+use crate::layers::{objective_on_gpu, on_gpu};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// The loss's weights at one moment of training.
@@ -25,32 +27,51 @@ pub struct Weights {
 /// The terms of the loss, each a scalar averaged over the batch.
 #[derive(Clone, Debug)]
 pub struct Loss {
-    /// What is minimised.
-    pub total: Tensor,
-    /// −log p(x|z) in nats.
-    pub reconstruction: Tensor,
-    /// Σ_k KL_k in nats, unweighted.
-    pub kl: Tensor,
-    /// The idle candidates' KL as it entered the loss.
-    pub idle: Tensor,
-    /// The location charge as it entered the loss.
-    pub charge: Tensor,
+    /// (5), in the order of [`Loss::values`].
+    terms: Tensor,
 }
 
 impl Loss {
-    /// The terms on the host: total, reconstruction, KL, idle KL, charge.
+    pub(super) fn of(terms: [&Tensor; 5]) -> Result<Self> {
+        Ok(Self { terms: Tensor::stack(&terms, 0)? })
+    }
+
+    /// What is minimised.
+    pub fn total(&self) -> Result<Tensor> {
+        self.terms.get(0)
+    }
+
+    /// −log p(x|z) in nats.
+    pub fn reconstruction(&self) -> Result<Tensor> {
+        self.terms.get(1)
+    }
+
+    /// The terms on the host: total; −log p(x|z); Σ_k KL_k, unweighted; the idle candidates' KL and the location charge as they entered
+    /// the loss.
     pub fn values(&self) -> Result<[f64; 5]> {
-        let terms = [&self.total, &self.reconstruction, &self.kl, &self.idle, &self.charge];
-        let terms = Tensor::stack(&terms, 0)?.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>()?;
+        let terms = self.terms.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>()?;
         Ok([terms[0], terms[1], terms[2], terms[3], terms[4]])
+    }
+
+    /// The same where they were computed.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn terms(&self) -> &Tensor {
+        &self.terms
     }
 }
 
 impl Weights {
     /// The loss of an inference for the images it was made of.
     pub fn loss(&self, inference: &Inference, images: &Tensor) -> Result<Loss> {
-        let reconstruction = inference.log_prob(images)?.mean(0)?.neg()?;
+        let log_probs = inference.log_prob(images)?; // (B)
         let kls = inference.entities.kl()?; // (B, K)
+        #[cfg(feature = "cuda")]
+        if on_gpu(images) {
+            let weights = [self.beta, self.idle_beta, self.location_charge];
+            let candidates = if self.idle_beta == 0.0 { kls.clone() } else { inference.candidates.kl()? };
+            return Ok(Loss { terms: objective_on_gpu(weights, &log_probs, &kls, &candidates)? });
+        }
+        let reconstruction = log_probs.mean(0)?.neg()?;
         let kl = kls.sum(1)?.mean(0)?;
         let idle = match self.idle_beta {
             0.0 => kl.zeros_like()?, // the KL of every candidate, and its way back, are work
@@ -58,6 +79,6 @@ impl Weights {
         };
         let charge = (((kls * -0.5)?.exp()?.neg()? + 1.0)?.sum(1)?.mean(0)? * self.location_charge)?;
         let total = (((&reconstruction + (&kl * self.beta)?)? + &idle)? + &charge)?;
-        Ok(Loss { total, reconstruction, kl, idle, charge })
+        Loss::of([&total, &reconstruction, &kl, &idle, &charge])
     }
 }

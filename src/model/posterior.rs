@@ -1,8 +1,10 @@
 //! q(z|x): what the encoder says of each candidate, and what is kept of it.
 
+use super::selector::Cells;
 use crate::config::Latent;
-use crate::layers::{gaussian_kl, gaussian_kl_of_dimensions};
+use crate::layers::{gather, gaussian_kl, gaussian_kl_of_dimensions, gaussian_sample};
 use candle_core::{D, DType, Device, Result, Tensor, bail};
+use std::sync::OnceLock;
 
 /// Log-variances are kept in [−`LOG_VAR_LIMIT`, `LOG_VAR_LIMIT`]: deviations between 0.7 % and 150 of the prior's, so that no
 /// step of the optimiser can overflow the KL.
@@ -14,11 +16,13 @@ pub struct Posterior {
     /// Everything the encoder emits per posterior, (B, N, D) or (B, N, 2D).
     parameters: Tensor,
     latent: Latent,
+    /// Its KL, once somebody asked: the selector does, and then the loss.
+    kl: OnceLock<Tensor>,
 }
 
 impl Posterior {
     pub(super) fn new(parameters: Tensor, latent: &Latent) -> Result<Self> {
-        Ok(Self { parameters, latent: latent.clone() })
+        Ok(Self { parameters, latent: latent.clone(), kl: OnceLock::new() })
     }
 
     /// (B, N): images and posteriors of each.
@@ -62,16 +66,20 @@ impl Posterior {
     /// KL(q ‖ N(0, I)) = ½ Σ (σ² + μ² − log σ² − 1) in nats, (B, N) (Kingma & Welling 2014, appendix B).
     /// 0 for a deterministic latent, which has no prior.
     pub fn kl(&self) -> Result<Tensor> {
-        match &self.latent {
-            Latent::Gaussian { .. } => gaussian_kl(&self.parameters, LOG_VAR_LIMIT),
-            Latent::Point { .. } => self.mean()?.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.zeros_like(),
+        if let Some(kl) = self.kl.get() {
+            return Ok(kl.clone());
         }
+        let kl = match &self.latent {
+            Latent::Gaussian { .. } => gaussian_kl(&self.parameters, LOG_VAR_LIMIT)?,
+            Latent::Point { .. } => self.mean()?.narrow(D::Minus1, 0, 1)?.squeeze(D::Minus1)?.zeros_like()?,
+        };
+        Ok(self.kl.get_or_init(|| kl).clone())
     }
 
     /// z = μ + σ ⊙ ε, (B, N, D): the reparametrised sample for standard normal `noise`, or the mean without noise.
     pub fn sample(&self, noise: Option<&Tensor>) -> Result<Tensor> {
-        match (self.log_var()?, noise) {
-            (Some(log_var), Some(noise)) => self.mean()? + ((log_var * 0.5)?.exp()? * noise)?,
+        match (&self.latent, noise) {
+            (Latent::Gaussian { .. }, Some(noise)) => gaussian_sample(&self.parameters, noise, LOG_VAR_LIMIT),
             _ => self.mean(),
         }
     }
@@ -104,22 +112,17 @@ impl Posterior {
     }
 
     /// The posteriors at `cells` (K of each image); the indices carry no gradient.
-    pub fn gather(&self, cells: &[Vec<usize>]) -> Result<Self> {
-        let (b, n, numbers) = self.parameters.dims3()?;
-        let k = cells.first().map_or(0, Vec::len);
-        let rows = cells.iter().enumerate().flat_map(|(i, cells)| cells.iter().map(move |c| (i * n + c) as u32));
-        let rows = Tensor::from_iter(rows, self.parameters.device())?;
-        let kept = self.parameters.reshape((b * n, numbers))?.index_select(&rows, 0)?;
-        Self::new(kept.reshape((b, k, numbers))?, &self.latent)
+    pub fn gather(&self, cells: &Cells) -> Result<Self> {
+        Self::new(gather(&self.parameters, cells.numbers())?, &self.latent)
     }
 
     /// The same posteriors outside the graph: what is done with them costs no backward pass.
     pub fn detach(&self) -> Self {
-        Self { parameters: self.parameters.detach(), latent: self.latent.clone() }
+        Self { parameters: self.parameters.detach(), latent: self.latent.clone(), kl: OnceLock::new() }
     }
 
     /// KL of each posterior on the host, image after image.
     pub fn kl_map(&self) -> Result<Vec<Vec<f32>>> {
-        self.detach().kl()?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2()
+        self.kl()?.detach().to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2()
     }
 }

@@ -2,6 +2,8 @@
 
 use super::posterior::Posterior;
 use crate::config::Rank;
+#[cfg(feature = "cuda")]
+use crate::layers::{on_gpu, select_on_gpu};
 use crate::random;
 use candle_core::{DType, Device, Result, Tensor};
 use rand::Rng;
@@ -20,10 +22,41 @@ pub struct Selection {
 }
 
 /// Cells (as n = row · columns + column) of the kept candidates: for each image K different ones, best first.
-pub type Cells = Vec<Vec<usize>>;
+#[derive(Clone, Debug)]
+pub struct Cells(
+    /// (B, K), where the model computes: a step on a GPU never has to ask for them. In `f32`, which holds every such number exactly and
+    /// is what GPU kernels read.
+    Tensor,
+);
+
+impl Cells {
+    /// K cells for each image.
+    pub fn new(cells: &[Vec<usize>], device: &Device) -> Result<Self> {
+        let entities = cells.first().map_or(0, Vec::len);
+        let numbers = cells.iter().flatten().map(|cell| *cell as f32);
+        Ok(Self(Tensor::from_iter(numbers, device)?.reshape((cells.len(), entities))?))
+    }
+
+    /// A list for each image.
+    pub fn lists(&self) -> Result<Vec<Vec<usize>>> {
+        let lists = self.0.to_vec2::<f32>()?.into_iter();
+        Ok(lists.map(|cells| cells.into_iter().map(|cell| cell as usize).collect()).collect())
+    }
+
+    /// The same cells `times` over, for so many samples of each image.
+    pub(super) fn repeated(&self, times: usize) -> Result<Self> {
+        let (b, k) = self.0.dims2()?;
+        Ok(Self(self.0.unsqueeze(1)?.broadcast_as((b, times, k))?.reshape((b * times, k))?))
+    }
+
+    /// (B, K)
+    pub(super) fn numbers(&self) -> &Tensor {
+        &self.0
+    }
+}
 
 impl Selection {
-    /// Ranks the candidates of every image and keeps K.
+    /// Ranks the candidates of every image and keeps K. On a GPU the cells of largest KL are found there.
     /// `grid` is (rows, columns) of candidates, `cell` the pixels that one is high and wide.
     pub fn select(
         &self,
@@ -32,6 +65,11 @@ impl Selection {
         grid: (usize, usize),
         cell: (usize, usize),
     ) -> Result<Cells> {
+        #[cfg(feature = "cuda")]
+        if self.rank_by == Rank::Kl && on_gpu(images) {
+            let scores = candidates.kl()?.detach();
+            return Ok(Cells(select_on_gpu(&scores, self.entities, self.radius, grid)?));
+        }
         let scores = match self.rank_by {
             Rank::Kl => candidates.kl_map()?,
             Rank::Brightness => brightness(images, grid, cell)?,
@@ -44,7 +82,8 @@ impl Selection {
                 (0..b).map(scores).collect()
             }
         };
-        Ok(scores.iter().map(|scores| top_k(scores, self.entities, self.radius, grid)).collect())
+        let cells: Vec<_> = scores.iter().map(|scores| top_k(scores, self.entities, self.radius, grid)).collect();
+        Cells::new(&cells, images.device())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::layers::real::{Real, vectorise};
 #[cfg(feature = "cuda")]
-use crate::layers::{AdamStep, adam_on_gpu};
+use crate::layers::{StepNumbers, adam_on_gpu};
 use crate::layers::{contiguous, contiguous_mut, on_cpu};
 use crate::model::Variables;
 use candle_core::backprop::GradStore;
@@ -64,25 +64,50 @@ impl Adam {
 
     /// One step of size `learning_rate` along the gradients times `scale`.
     pub fn step(&mut self, gradients: &GradStore, learning_rate: f64, scale: f64) -> Result<()> {
-        self.steps += 1;
-        let t = i32::try_from(self.steps).unwrap_or(i32::MAX);
-        let update =
-            Update { scale, rate: learning_rate / (1.0 - BETA1.powi(t)), correction: 1.0 / (1.0 - BETA2.powi(t)) };
+        let update = self.update(learning_rate, scale);
         for Moments { name, var, mean, square } in &mut self.variables {
             let Some(gradient) = gradients.get(var) else { bail!("variable \"{name}\" received no gradient") };
             match (var.device(), var.dtype()) {
                 (Device::Cpu, DType::F32) => update.fused::<f32>(var, gradient, mean, square)?,
                 (Device::Cpu, DType::F64) => update.fused::<f64>(var, gradient, mean, square)?,
-                #[cfg(feature = "cuda")]
-                (Device::Cuda(_), DType::F32) => {
-                    let Update { scale, rate, correction } = update;
-                    let step = AdamStep { rate, correction, scale, decay: [BETA1, BETA2], epsilon: EPSILON };
-                    adam_on_gpu(step, var, mean, square, gradient)?;
-                }
                 _ => update.reference(var, gradient, mean, square)?,
             }
         }
+        self.advance();
         Ok(())
+    }
+
+    /// The step to come.
+    fn update(&self, learning_rate: f64, scale: f64) -> Update {
+        let t = i32::try_from(self.steps + 1).unwrap_or(i32::MAX);
+        Update { scale, rate: learning_rate / (1.0 - BETA1.powi(t)), correction: 1.0 / (1.0 - BETA2.powi(t)) }
+    }
+
+    /// Counts a step that was taken.
+    pub(super) fn advance(&mut self) {
+        self.steps += 1;
+    }
+
+    /// Tells a GPU what it has to know for the step to come, clipped to a norm (0: not at all).
+    #[cfg(feature = "cuda")]
+    pub(super) fn tell(&self, numbers: &StepNumbers, learning_rate: f64, clip: f64) -> Result<()> {
+        let update = self.update(learning_rate, 1.0);
+        numbers.tell([update.rate, update.correction, clip])
+    }
+
+    /// That step, without a word to the host: what the device was told, and what it then finds out of gradients and loss.
+    #[cfg(feature = "cuda")]
+    pub(super) fn step_as_measured(&self, gradients: &GradStore, terms: &Tensor, numbers: &StepNumbers) -> Result<()> {
+        let gradient = |Moments { name, var, .. }: &Moments| match gradients.get(var) {
+            Some(gradient) => gradient.contiguous(),
+            None => bail!("variable \"{name}\" received no gradient"),
+        };
+        let gradients = self.variables.iter().map(gradient).collect::<Result<Vec<_>>>()?;
+        let pairs = self.variables.iter().zip(&gradients);
+        let variables: Vec<_> = pairs.map(|(m, gradient)| [m.var.as_tensor(), &m.mean, &m.square, gradient]).collect();
+        // Several devices would average their gradients here.
+        numbers.measure(&variables, terms)?;
+        adam_on_gpu(numbers, [BETA1, BETA2], EPSILON, &variables)
     }
 
     /// The state as named tensors, for a checkpoint.

@@ -3,6 +3,8 @@
 //! The loop knows no file, printer or picture: its caller observes it.
 
 mod adam;
+#[cfg(feature = "cuda")]
+mod gpu;
 pub mod log;
 mod schedule;
 
@@ -10,7 +12,7 @@ pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
 use crate::config::{Config, Latent, Objective, OnNonfinite, Rank, TrainingConfig};
-use crate::layers::Extent;
+use crate::layers::{Deposit, Extent};
 use crate::model::{Loss, Model, Selection, Variables, Weights};
 use crate::random;
 use candle_core::backprop::GradStore;
@@ -28,9 +30,39 @@ pub struct Trainer {
     /// The same weights outside any graph.
     model: Model,
     variables: Variables,
+    /// Where gradients are collected.
+    deposit: Deposit,
     adam: Adam,
     device: Device,
     steps: Steps,
+    #[cfg(feature = "cuda")]
+    gpu: Option<gpu::OnGpu>,
+}
+
+/// What a step does, apart from its images, its noise and Adam's numbers.
+#[derive(Clone, Debug, PartialEq)]
+struct Plan {
+    objective: Objective,
+    selection: Selection,
+    weights: Weights,
+}
+
+/// A step that was begun.
+enum Begun {
+    Done(StepReport),
+    /// What it does, and the images that it does it with.
+    #[cfg(feature = "cuda")]
+    OnGpu(Plan, Tensor),
+}
+
+impl Plan {
+    /// S, samples of each image.
+    fn samples(&self) -> usize {
+        match self.objective {
+            Objective::Elbo => 1,
+            Objective::Iwae { samples } | Objective::Dreg { samples } => samples,
+        }
+    }
 }
 
 /// How many steps a training has behind it.
@@ -110,15 +142,21 @@ pub enum TrainError {
 
 /// Trains until the configured number of steps is done or the observer says stop.
 ///
-/// `images` gives the batch (B, H, W, C) of a step; `observe` sees every finished step.
+/// `images` gives the batch (B, H, W, C) of a step, and is asked before the step before it is waited for, which a GPU may be busy
+/// with; `observe` sees every finished step.
 pub fn train<E: From<TrainError>>(
     trainer: &mut Trainer,
     mut images: impl FnMut(u64) -> Result<Tensor, E>,
     mut observe: impl FnMut(&Trainer, &StepReport) -> Result<Flow, E>,
 ) -> Result<(), E> {
-    while trainer.steps.done < trainer.config.training.steps {
-        let batch = images(trainer.steps.done)?;
-        let report = trainer.step(&batch)?;
+    let all = trainer.config.training.steps;
+    let mut next = (trainer.steps.done < all).then(|| images(trainer.steps.done)).transpose()?;
+    while let Some(batch) = next {
+        let after = trainer.steps.done + 1;
+        let begun = trainer.begin(&batch)?;
+        // Fetched while a GPU computes.
+        next = (after < all).then(|| images(after)).transpose()?;
+        let report = trainer.finish(begun)?;
         if observe(trainer, &report)? == Flow::Stop {
             break;
         }
@@ -130,49 +168,83 @@ impl Trainer {
     /// A fresh model for images of the given extent, seeded by the configuration.
     pub fn new(config: Config, image: Extent, device: &Device) -> Result<Self, TrainError> {
         let variables = Variables::new(config.training.seed);
-        let tracked = Model::new(&config.model, image, variables.builder(DType::F32, device))?;
+        let deposit = Deposit::default();
+        let tracked = Model::new(&config.model, image, variables.builder(DType::F32, device))?.on_deposit(&deposit);
         let model = Model::new(&config.model, image, variables.frozen(DType::F32, device))?;
         let adam = Adam::new(&variables)?;
-        Ok(Self { config, tracked, model, variables, adam, device: device.clone(), steps: Steps::default() })
+        Ok(Self {
+            config,
+            tracked,
+            model,
+            variables,
+            deposit,
+            adam,
+            device: device.clone(),
+            steps: Steps::default(),
+            #[cfg(feature = "cuda")]
+            gpu: gpu::OnGpu::new(device)?,
+        })
     }
 
     /// One optimiser step on images (B, H, W, C).
     pub fn step(&mut self, images: &Tensor) -> Result<StepReport, TrainError> {
-        // All of it on one of the threads that compute: from outside, every kernel would have to wake them and wait.
-        rayon::scope(|_| self.step_here(images))
+        let begun = self.begin(images)?;
+        self.finish(begun)
     }
 
-    fn step_here(&mut self, images: &Tensor) -> Result<StepReport, TrainError> {
-        let (loss, weights) = self.loss(images)?;
-        let [total, reconstruction_nats, kl_nats, idle_nats, charge_nats] = loss.values()?;
-        let learning_rate = self.now(&self.config.training.learning_rate);
-        let mut report = StepReport {
-            step: self.steps.done + 1,
-            loss: total,
-            reconstruction_nats,
-            kl_nats,
-            idle_nats,
-            charge_nats,
-            gradient_norm: f64::NAN,
-            learning_rate,
-            beta: weights.beta,
-            skipped: self.steps.skipped,
-        };
+    /// The part of a step that needs nobody to wait: on a GPU, to set it going; on the CPU, all of it.
+    fn begin(&mut self, images: &Tensor) -> Result<Begun, TrainError> {
+        #[cfg(feature = "cuda")]
+        if let Some(mut gpu) = self.gpu.take() {
+            let begun = self.begin_on_gpu(&mut gpu, images).map(|plan| Begun::OnGpu(plan, images.clone()));
+            self.gpu = Some(gpu);
+            return begun;
+        }
+        // All of it on one of the threads that compute: from outside, every kernel would have to wake them and wait.
+        rayon::scope(|_| self.step_by_parts(images)).map(Begun::Done)
+    }
+
+    /// What a step has done.
+    fn finish(&mut self, begun: Begun) -> Result<StepReport, TrainError> {
+        match begun {
+            Begun::Done(report) => Ok(report),
+            #[cfg(feature = "cuda")]
+            Begun::OnGpu(plan, images) => {
+                let Some(mut gpu) = self.gpu.take() else { return self.step_by_parts(&images) };
+                let report = self.finish_on_gpu(&gpu, &plan);
+                if let Ok(None) = report {
+                    gpu.forget();
+                }
+                self.gpu = Some(gpu);
+                match report? {
+                    Some(report) => {
+                        self.steps = self.steps.after(None, self.config.training.on_nonfinite)?;
+                        Ok(report)
+                    }
+                    // Taken again, part by part, to say what is wrong.
+                    None => self.step_by_parts(&images),
+                }
+            }
+        }
+    }
+
+    fn step_by_parts(&mut self, images: &Tensor) -> Result<StepReport, TrainError> {
+        let plan = self.plan();
+        let noise = self.noises_of(self.steps.done, images.dim(0)?, plan.samples())?;
+        let loss = self.loss(&plan, images, &noise)?;
+        let mut report = self.report(&plan, loss.values()?);
         let trouble = match self.trouble_with_loss(&report, images)? {
             Some(trouble) => Some(trouble),
             None => {
                 // Several devices would average their gradients right after this line: nothing has read them yet.
-                let gradients = loss.total.backward()?;
+                let gradients = self.deposit.backward(&loss.total()?)?;
                 report.gradient_norm = self.adam.gradient_norm(&gradients)?;
                 let trouble = self.trouble_with_gradient(report.gradient_norm, &gradients)?;
                 if trouble.is_none() {
                     let clip = self.config.training.clip;
                     let clipped = clip > 0.0 && report.gradient_norm > clip;
-                    self.adam.step(
-                        &gradients,
-                        learning_rate,
-                        if clipped { clip / report.gradient_norm } else { 1.0 },
-                    )?;
+                    let scale = if clipped { clip / report.gradient_norm } else { 1.0 };
+                    self.adam.step(&gradients, report.learning_rate, scale)?;
                 }
                 trouble
             }
@@ -180,6 +252,26 @@ impl Trainer {
         self.steps = self.steps.after(trouble, self.config.training.on_nonfinite)?;
         report.skipped = self.steps.skipped;
         Ok(report)
+    }
+
+    /// What the step to come is about to say, given the terms of its loss.
+    fn report(
+        &self,
+        plan: &Plan,
+        [loss, reconstruction_nats, kl_nats, idle_nats, charge_nats]: [f64; 5],
+    ) -> StepReport {
+        StepReport {
+            step: self.steps.done + 1,
+            loss,
+            reconstruction_nats,
+            kl_nats,
+            idle_nats,
+            charge_nats,
+            gradient_norm: f64::NAN,
+            learning_rate: self.now(&self.config.training.learning_rate),
+            beta: plan.weights.beta,
+            skipped: self.steps.skipped,
+        }
     }
 
     /// What in the loss is not finite: the data first, then the terms; their sum would only repeat what one of them says.
@@ -217,30 +309,25 @@ impl Trainer {
         Ok(Some(Trouble { term: "the gradient's norm".into(), value: norm }))
     }
 
-    /// The loss of the step to come.
-    fn loss(&self, images: &Tensor) -> Result<(Loss, Weights), TrainError> {
-        let (model, selection) = (&self.tracked, self.selection());
+    /// What the step to come does.
+    fn plan(&self) -> Plan {
         let beta = match &self.config.model.latent {
             Latent::Point { .. } => 0.0,
             Latent::Gaussian { beta, .. } => self.now(beta),
         };
-        let TrainingConfig { location_charge, idle_beta, .. } = &self.config.training;
+        let TrainingConfig { location_charge, idle_beta, objective, .. } = &self.config.training;
         let weights = Weights { beta, idle_beta: self.now(idle_beta), location_charge: self.now(location_charge) };
-        let loss = match self.config.training.objective {
-            Objective::Elbo => {
-                let noise = self.noise_of(self.steps.done, images.dim(0)?)?;
-                weights.loss(&model.forward(images, &selection, Some(&noise))?, images)?
-            }
-            Objective::Iwae { samples } => {
-                let noise = self.noises_of(self.steps.done, images.dim(0)?, samples)?;
-                model.iwae_loss(images, &model.encode(images, &selection)?, &noise)?
-            }
-            Objective::Dreg { samples } => {
-                let noise = self.noises_of(self.steps.done, images.dim(0)?, samples)?;
-                model.dreg_loss(&self.model, images, &model.encode(images, &selection)?, &noise)?
-            }
-        };
-        Ok((loss, weights))
+        Plan { objective: *objective, selection: self.selection(), weights }
+    }
+
+    /// The loss of images (B, H, W, C) for noise (B, S, K, D).
+    fn loss(&self, plan: &Plan, images: &Tensor, noise: &Tensor) -> candle_core::Result<Loss> {
+        let (model, selection) = (&self.tracked, &plan.selection);
+        match plan.objective {
+            Objective::Elbo => plan.weights.loss(&model.forward(images, selection, Some(&noise.squeeze(1)?))?, images),
+            Objective::Iwae { .. } => model.iwae_loss(images, &model.encode(images, selection)?, noise),
+            Objective::Dreg { .. } => model.dreg_loss(&self.model, images, &model.encode(images, selection)?, noise),
+        }
     }
 
     /// The reparametrisation noise of a step, (B, K, D): a function of seed and step, so that a resumed run continues it.
@@ -250,10 +337,18 @@ impl Trainer {
 
     /// The same for several samples of each image, (B, S, K, D).
     fn noises_of(&self, step: u64, batch: usize, samples: usize) -> Result<Tensor, TrainError> {
-        let shape = (batch, samples, self.config.model.entities, self.config.model.latent.dimensions());
-        let mut values = vec![0f32; shape.0 * shape.1 * shape.2 * shape.3];
+        let shape = self.noise_shape(batch, samples);
+        Ok(Tensor::from_vec(self.noise_values(step, shape), shape, &self.device)?)
+    }
+
+    fn noise_shape(&self, batch: usize, samples: usize) -> (usize, usize, usize, usize) {
+        (batch, samples, self.config.model.entities, self.config.model.latent.dimensions())
+    }
+
+    fn noise_values(&self, step: u64, (b, s, k, d): (usize, usize, usize, usize)) -> Vec<f32> {
+        let mut values = vec![0f32; b * s * k * d];
         random::normals(&mut random::stream(self.config.training.seed, "posterior noise", step), &mut values);
-        Ok(Tensor::from_vec(values, shape, &self.device)?)
+        values
     }
 
     /// How entities are selected in the step to come.
@@ -264,12 +359,25 @@ impl Trainer {
             rank_by: if warm { Rank::Brightness } else { selector.rank_by },
             entities: self.config.model.entities,
             radius: self.now(&selector.radius).round() as usize,
-            seed: self.config.training.seed.wrapping_add(self.steps.done),
+            // The others have no use for one, and are the same in every step.
+            seed: match selector.rank_by {
+                Rank::Random => self.config.training.seed.wrapping_add(self.steps.done),
+                _ => 0,
+            },
         }
     }
 
     fn now(&self, schedule: &Schedule) -> f64 {
         schedule.value(self.steps.done, self.config.training.steps)
+    }
+
+    /// Whether steps are replayed from a recording: on a GPU, from the third of equal steps on, where nothing on their way is read from
+    /// the device or uploaded to it.
+    pub fn replays(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        return self.gpu.as_ref().is_some_and(gpu::OnGpu::replays);
+        #[cfg(not(feature = "cuda"))]
+        false
     }
 
     /// Steps done.
@@ -311,6 +419,10 @@ impl Trainer {
     ) -> Result<(), TrainError> {
         self.variables.load(weights)?;
         self.adam.load(optimiser, steps.done - steps.skipped)?;
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &mut self.gpu {
+            gpu.forget();
+        }
         self.steps = steps;
         Ok(())
     }

@@ -45,7 +45,7 @@ impl Found {
         let images = stack(std::slice::from_ref(&example), subject.run.image(), subject.device)?;
         let parts = Decomposition::of(&subject.run.model, &images, &subject.selection)?;
         let z = parts.inference.entities.mean()?.flatten_all()?.to_vec1::<f32>()?;
-        let (cells, present) = (parts.inference.cells[0].clone(), &parts.present[0]);
+        let (cells, present) = (parts.cells[0].clone(), &parts.present[0]);
         // Entities come in the order of their KL where they are chosen by it.
         let kl = |k: usize| parts.kl_map[0][cells[k]];
         let there = (0..cells.len()).filter(|k| !subject.has_grid() || present[*k]);

@@ -19,12 +19,20 @@ KERNEL(activation_gradient) {
     }
 }
 
-// Groups of `length` numbers, each folded to `width`: number r of a group becomes the sum of its numbers r, r + width, r + 2 width, …
-KERNEL(fold) {
-    THREAD_OR_RETURN(i);
-    const int length = sizes.of[0], width = sizes.of[1];
-    const float* group = a + (long long)(i / width) * length;
+// Sums of the columns of a matrix a, `splits` partial ones for each: a block adds up 32 columns, in 8 lanes of rows.
+BLOCK_KERNEL(column_sums) {
+    const int rows = sizes.of[0], columns = sizes.of[1], splits = sizes.of[2], tiles = (columns + 31) / 32;
+    const int in_tile = threadIdx.x % 32, lane = threadIdx.x / 32;
+    const int column = blockIdx.x % tiles * 32 + in_tile, split = blockIdx.x / tiles;
+    __shared__ float lanes[8][32];
     float sum = 0.0f;
-    for (int r = i % width; r < length; r += width) sum += group[r];
-    out[i] = sum;
+    if (column < columns) {
+        for (int row = 8 * split + lane; row < rows; row += 8 * splits) sum += a[(long long)row * columns + column];
+    }
+    lanes[lane][in_tile] = sum;
+    __syncthreads();
+    if (lane == 0 && column < columns) {
+        for (int other = 1; other < 8; ++other) sum += lanes[other][in_tile];
+        out[split * columns + column] = sum;
+    }
 }

@@ -1,117 +1,107 @@
-//! A step of Adam on one variable: one pass over parameter, gradient and both moments.
+//! Adam: a step is one pass over all parameters, their gradients and both moments, in one launch. What it has to know of all of them
+//! together, the gradient's norm, stays on the device.
 
-use super::machine::{Launch, Machine, Operand};
+use super::machine::{Launch, MANY, Machine, Operand, Shares};
+use super::write::change;
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
-use std::cell::RefCell;
+use candle_core::{DType, Device, InplaceOp1, Result, Tensor, bail};
 
-/// parameter −= rate · mean / (√(correction · square) + ε), after both moments took up scale · gradient.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
-    /// Learning rate with the bias correction of the first moment.
-    pub rate: f64,
-    /// Bias correction of the second moment.
-    pub correction: f64,
-    /// Factor of the gradient.
-    pub scale: f64,
-    /// What the moments keep of themselves, β₁ and β₂.
-    pub decay: [f64; 2],
-    /// ε
-    pub epsilon: f64,
+/// What a step is told and what is found out on its way, in one small buffer on the device; `adam.cu` names the numbers.
+#[derive(Clone, Debug)]
+pub struct StepNumbers(Tensor);
+
+/// What was found out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Measured {
+    /// The norm of all gradients together.
+    pub norm: f64,
+    /// Whether it and the loss are finite; if not, no parameter was changed.
+    pub finite: bool,
+    /// The terms of the loss.
+    pub terms: [f64; 5],
 }
 
-/// Changes a parameter and its two moments, all contiguous, by one step.
-pub fn adam(step: AdamStep, parameter: &Tensor, mean: &Tensor, square: &Tensor, gradient: &Tensor) -> Result<()> {
-    #[cfg(test)]
-    if parameter.device().is_cpu() {
-        return adam_on::<CpuStorage>(step, parameter, mean, square, gradient);
-    }
-    #[cfg(feature = "cuda")]
-    if parameter.device().is_cuda() {
-        return adam_on::<CudaStorage>(step, parameter, mean, square, gradient);
-    }
-    bail!(
-        "Adam has no kernel for {:?}, {step:?}, {:?}",
-        parameter.device(),
-        (mean.shape(), square.shape(), gradient.shape())
-    )
-}
+/// Numbers in the buffer.
+const NUMBERS: usize = 16;
 
-fn adam_on<M: Machine>(
-    AdamStep { rate, correction, scale, decay: [decay1, decay2], epsilon }: AdamStep,
-    parameter: &Tensor,
-    mean: &Tensor,
-    square: &Tensor,
-    gradient: &Tensor,
-) -> Result<()>
-where
-    for<'a> Change<'a, M>: InplaceOp1,
-{
-    let gradient = gradient.contiguous()?;
-    let (storage, layout) = gradient.storage_and_layout();
-    let gradient = Operand::new(M::of(&storage)?, layout)?;
-    let launch = Launch::new("adam", parameter.elem_count(), &[])?.with(&[
-        rate,
-        correction,
-        scale,
-        decay1,
-        1.0 - decay1,
-        decay2,
-        1.0 - decay2,
-        epsilon,
-    ]);
-    change::<M>(mean, &mut |mean| {
-        change::<M>(square, &mut |square| {
-            change::<M>(parameter, &mut |parameter| M::launch_in_place(&launch, [parameter, mean, square], gradient))
-        })
-    })
-}
-
-/// Gives out the buffer of a tensor to be changed. candle's operations in place change one tensor each; one within the other they
-/// change several together.
-fn change<'w, M: Machine>(tensor: &Tensor, work: &'w mut Work<'w, M>) -> Result<()>
-where
-    for<'a> Change<'a, M>: InplaceOp1,
-{
-    tensor.inplace_op1(&Change(RefCell::new(work)))
-}
-
-/// What is done to a buffer.
-type Work<'a, M> = dyn FnMut(&mut M) -> Result<()> + 'a;
-
-struct Change<'a, M>(RefCell<&'a mut Work<'a, M>>);
-
-impl<M> Change<'_, M> {
-    fn run(&self, storage: &mut M, layout: &Layout) -> Result<()> {
-        match layout.contiguous_offsets() {
-            Some((0, _)) => (self.0.borrow_mut())(storage),
-            _ => bail!("a variable must be one buffer from its beginning"),
+/// Runs work that is generic over the machine on the one that a tensor lies on.
+macro_rules! on_machine_of {
+    ($tensor:expr, $work:ident($($argument:expr),*)) => {{
+        #[cfg(test)]
+        if $tensor.device().is_cpu() {
+            return $work::<candle_core::CpuStorage>($($argument),*);
         }
+        #[cfg(feature = "cuda")]
+        if $tensor.device().is_cuda() {
+            return $work::<CudaStorage>($($argument),*);
+        }
+        bail!("a step of {:?} has no kernel for {:?}", $tensor.shape(), $tensor.device())
+    }};
+}
+
+impl StepNumbers {
+    /// Nothing known yet.
+    pub fn new(device: &Device) -> Result<Self> {
+        Ok(Self(Tensor::zeros(NUMBERS, DType::F32, device)?))
+    }
+
+    /// Learning rate with the bias correction of the first moment, bias correction of the second, and the largest norm of the gradient (0:
+    /// any), for one step.
+    pub fn tell(&self, [rate, correction, clip]: [f64; 3]) -> Result<()> {
+        // The factor is not known yet, and the sum of squares is 0 so far.
+        super::write(&self.0, &[rate, correction, clip, 0.0, 0.0].map(|number| number as f32))
+    }
+
+    /// Measures the gradients of variables and puts the loss's terms, (5), beside that.
+    pub fn measure(&self, variables: &[[&Tensor; 4]], terms: &Tensor) -> Result<()> {
+        on_machine_of!(self.0, measure(self, variables, terms))
+    }
+
+    /// What was found out; waits for the device.
+    pub fn read(&self) -> Result<Measured> {
+        let numbers: Vec<f64> = self.0.to_vec1::<f32>()?.into_iter().map(f64::from).collect();
+        let [_, _, _, scale, _, norm, a, b, c, d, e, ..] = numbers[..] else { bail!("a step has {NUMBERS} numbers") };
+        Ok(Measured { norm, finite: scale >= 0.0, terms: [a, b, c, d, e] })
     }
 }
 
-impl InplaceOp1 for Change<'_, CpuStorage> {
-    fn name(&self) -> &'static str {
-        "adam"
+fn measure<M: Machine>(step: &StepNumbers, variables: &[[&Tensor; 4]], terms: &Tensor) -> Result<()>
+where
+    for<'a> super::write::Change<'a, M>: InplaceOp1,
+{
+    let (storage, layout) = terms.storage_and_layout();
+    let terms = Operand::new(M::of(&storage)?, layout)?;
+    for variables in variables.chunks(MANY) {
+        let blocks = blocks(variables)?;
+        let squares = M::launch_many(&Launch::new("squares", blocks, &[])?.in_blocks(blocks)?, variables, terms)?;
+        let launch = Launch::new("measure", 1, &[blocks])?.in_blocks(1)?;
+        let inputs = [Operand::whole(&squares, blocks), terms];
+        change::<M>(&step.0, &mut |step| M::launch_in_place(&launch, vec![step], &inputs))?;
     }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        self.run(storage, layout)
-    }
+    Ok(())
 }
 
-#[cfg(feature = "cuda")]
-impl InplaceOp1 for Change<'_, CudaStorage> {
-    fn name(&self) -> &'static str {
-        "adam"
-    }
+fn blocks(variables: &[[&Tensor; 4]]) -> Result<usize> {
+    Ok(Shares::of(&variables.iter().map(|[parameter, ..]| parameter.elem_count()).collect::<Vec<_>>())?.blocks())
+}
 
-    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
-        bail!("a variable on the CPU was given to a GPU kernel")
-    }
+/// Changes parameters and their two moments by one step; of each variable parameter, mean, square and gradient:
+///
+/// parameter −= rate · mean / (√(correction · square) + ε), after both moments took up scale · gradient.
+///
+/// `decay` is what the moments keep of themselves, β₁ and β₂. A step whose numbers are not finite changes nothing.
+pub fn adam(step: &StepNumbers, decay: [f64; 2], epsilon: f64, variables: &[[&Tensor; 4]]) -> Result<()> {
+    let [decay1, decay2] = decay;
+    let launch = Launch::new("adam", 1, &[])?.with(&[decay1, 1.0 - decay1, decay2, 1.0 - decay2, epsilon]);
+    on_machine_of!(step.0, adam_on(step, &launch, variables))
+}
 
-    fn cuda_fwd(&self, storage: &mut CudaStorage, layout: &Layout) -> Result<()> {
-        self.run(storage, layout)
+fn adam_on<M: Machine>(step: &StepNumbers, launch: &Launch, variables: &[[&Tensor; 4]]) -> Result<()> {
+    let (storage, layout) = step.0.storage_and_layout();
+    let numbers = Operand::new(M::of(&storage)?, layout)?;
+    for variables in variables.chunks(MANY) {
+        M::launch_many(&launch.clone().in_blocks(blocks(variables)?)?, variables, numbers)?;
     }
+    Ok(())
 }

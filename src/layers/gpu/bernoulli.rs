@@ -13,18 +13,13 @@ struct Bernoulli {
     images: usize,
 }
 
-/// Threads that share an image.
-const PARTS: usize = 64;
-
 impl Operation for Bernoulli {
     const NAME: &'static str = "bernoulli";
 
     fn forward<M: Machine>(&self, inputs: &[Operand<'_, M>]) -> Result<(M, Shape)> {
         let length = inputs[0].len / self.images;
-        let parts = self.images * PARTS;
-        let sums = Launch::new("bernoulli", parts, &[length, PARTS])?.on(inputs)?;
-        let log_probs = Launch::new("fold", self.images, &[PARTS, 1])?.on(&[Operand::whole(&sums, parts)])?;
-        Ok((log_probs, self.images.into()))
+        let launch = Launch::new("bernoulli", self.images, &[length])?.in_blocks(self.images)?;
+        Ok((launch.on(inputs)?, self.images.into()))
     }
 
     fn backward<M: Machine>(

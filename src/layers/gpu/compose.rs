@@ -3,12 +3,14 @@
 use super::machine::{Launch, Machine, Operand};
 use super::node::{Operation, apply};
 use crate::layers::compose::{Composition, Rule};
-use candle_core::{Result, Shape, Tensor};
+use candle_core::{DType, Result, Shape, Tensor};
 
 /// Components (B·K, P, Q, C) → logits (B, H, W, C).
 pub fn compose(composition: Composition, components: &Tensor) -> Result<Tensor> {
-    let corners = composition.placed.places.corners.iter().flat_map(|(y, x)| [*y as f32, *x as f32]);
-    let corners = Tensor::from_iter(corners, components.device())?;
+    let corners = match &composition.placed.places.corners {
+        Some(corners) => corners.clone(),
+        None => Tensor::zeros((composition.placed.count(), 2), DType::F32, components.device())?,
+    };
     apply(composition, &[components, &corners])
 }
 

@@ -1,29 +1,43 @@
 //! The machine that is an NVIDIA GPU. The kernels are compiled by NVRTC for the process, and loaded by each device that runs one.
 
 use super::SOURCE;
-use super::machine::{Launch, Machine, Operand, Sizes};
+use super::machine::{BLOCK, Launch, MANY, Machine, Operand, Shares, Sizes};
 use candle_core::backend::BackendStorage;
-use candle_core::cuda_backend::cudarc::driver::{CudaFunction, CudaView, DeviceRepr, LaunchConfig, PushKernelArg};
-use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, compile_ptx};
+use candle_core::cuda_backend::cudarc::driver::{
+    CudaFunction, CudaView, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+};
+use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
-use candle_core::{CudaStorage, Error, Result, Storage, bail};
+use candle_core::{CudaStorage, Error, Result, Storage, Tensor, bail};
 use std::sync::OnceLock;
 
-/// Threads of a block: enough to fill a multiprocessor with few registers each, as in `kernel.h`.
-const BLOCK: u32 = 256;
+/// Buffers that every kernel is given.
+const BUFFERS: usize = 5;
 
 // SAFETY: plain numbers, `repr(C)`, laid out as `struct Sizes` in kernel.h.
 unsafe impl DeviceRepr for Sizes {}
 
-/// Compiles and loads the kernels, so that what is missing is known before anything is computed.
-pub fn prepare(device: &CudaDevice) -> Result<()> {
-    function(device, "fold").map(|_| ())
+/// `struct Many` of kernel.h.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Table {
+    shares: Shares,
+    addresses: [[u64; MANY]; 4],
 }
 
-/// The kernels, compiled; it takes no GPU.
-fn compiled() -> &'static std::result::Result<String, String> {
-    static PTX: OnceLock<std::result::Result<String, String>> = OnceLock::new();
-    PTX.get_or_init(|| match compile_ptx(SOURCE) {
+// SAFETY: plain numbers and addresses, `repr(C)`, laid out as `struct Many` in kernel.h.
+unsafe impl DeviceRepr for Table {}
+
+/// Compiles and loads the kernels, so that what is missing is known before anything is computed.
+pub fn prepare(device: &CudaDevice) -> Result<()> {
+    function(device, "column_sums").map(|_| ())
+}
+
+/// The kernels, compiled for all generations of GPUs, or for those from Ampere on, which copy while they compute; it takes no GPU.
+fn compiled(ampere: bool) -> &'static std::result::Result<String, String> {
+    static PTX: [OnceLock<std::result::Result<String, String>>; 2] = [const { OnceLock::new() }; 2];
+    let options = CompileOptions { arch: ampere.then_some("compute_80"), ..CompileOptions::default() };
+    PTX[usize::from(ampere)].get_or_init(|| match compile_ptx_with_opts(SOURCE, options) {
         Ok(ptx) => Ok(ptx.to_src()),
         Err(CompileError::CompileError { log, .. }) => Err(log.to_string_lossy().into_owned()),
         Err(other) => Err(other.to_string()),
@@ -32,15 +46,17 @@ fn compiled() -> &'static std::result::Result<String, String> {
 
 /// A kernel by its name.
 fn function(device: &CudaDevice, kernel: &str) -> Result<CudaFunction> {
-    match compiled() {
+    // Each device compiles for itself, and once.
+    let (major, _) = device.cuda_stream().context().compute_capability().w()?;
+    match compiled(major >= 8) {
         Ok(ptx) => Ok(device.get_or_load_custom_func(kernel, "mevae", ptx)?.into_cuda_function()),
         Err(reason) => bail!("NVRTC does not compile the GPU kernels: {reason}"),
     }
 }
 
 fn config(launch: &Launch) -> LaunchConfig {
-    let blocks = u32::try_from(launch.sizes.n).unwrap_or(0).div_ceil(BLOCK);
-    LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
+    let blocks = u32::try_from(launch.sizes.n).unwrap_or(0).div_ceil(BLOCK as u32);
+    LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (BLOCK as u32, 1, 1), shared_mem_bytes: 0 }
 }
 
 fn view<'a>(operand: &Operand<'a, CudaStorage>) -> Result<CudaView<'a, f32>> {
@@ -66,20 +82,67 @@ impl Machine for CudaStorage {
         Ok(Self::wrap_cuda_slice(out, device.clone()))
     }
 
-    fn launch_in_place(launch: &Launch, changed: [&mut Self; 3], input: Operand<'_, Self>) -> Result<()> {
-        let device = input.storage.device();
+    fn launch_in_place(launch: &Launch, mut changed: Vec<&mut Self>, inputs: &[Operand<'_, Self>]) -> Result<()> {
+        let Some(first) = inputs.first() else { bail!("the kernel {} was given nothing to read", launch.kernel) };
+        let device = first.storage.device();
         let (kernel, stream) = (function(device, launch.kernel)?, device.cuda_stream());
-        let input = view(&input)?;
-        let [a, b, c] = changed;
-        let (a, b, c) = (a.as_cuda_slice_mut::<f32>()?, b.as_cuda_slice_mut::<f32>()?, c.as_cuda_slice_mut::<f32>()?);
-        if [a.len(), b.len(), c.len(), input.len()].iter().any(|len| *len < launch.outputs) {
-            bail!("{} was given buffers of different lengths", launch.kernel);
+        let mut buffers = Vec::with_capacity(changed.len());
+        for storage in &mut changed {
+            let buffer = storage.as_cuda_slice_mut::<f32>()?;
+            if buffer.len() < launch.outputs {
+                bail!("{} was given a buffer of {} numbers for {}", launch.kernel, buffer.len(), launch.outputs);
+            }
+            buffers.push(buffer);
         }
+        let rest: Vec<_> = (buffers.len()..BUFFERS)
+            .map(|i| view(inputs.get(i - buffers.len()).unwrap_or(first)))
+            .collect::<Result<_>>()?;
         let mut builder = stream.launch_builder(&kernel);
-        builder.arg(a).arg(b).arg(c).arg(&input).arg(&input).arg(&launch.sizes);
-        // SAFETY: as above; the three buffers that are changed are borrowed for it, and all are long enough.
+        for buffer in buffers {
+            builder.arg(buffer);
+        }
+        for view in &rest {
+            builder.arg(view);
+        }
+        builder.arg(&launch.sizes);
+        // SAFETY: as above; the buffers that are changed are borrowed for it, and all are long enough.
         unsafe { builder.launch(config(launch)) }.w()?;
         Ok(())
+    }
+
+    fn launch_many(launch: &Launch, many: &[[&Tensor; 4]], with: Operand<'_, Self>) -> Result<Self> {
+        let device = with.storage.device();
+        let (kernel, stream) = (function(device, launch.kernel)?, device.cuda_stream());
+        let lengths: Vec<usize> = many.iter().map(|[parameter, ..]| parameter.elem_count()).collect();
+        let mut table = Table { shares: Shares::of(&lengths)?, addresses: [[0; MANY]; 4] };
+        for (i, tensors) in many.iter().enumerate() {
+            for (addresses, tensor) in table.addresses.iter_mut().zip(tensors) {
+                let (storage, layout) = tensor.storage_and_layout();
+                let operand = Operand::new(Self::of(&storage)?, layout)?;
+                if operand.len != lengths[i] {
+                    bail!("{} was given {} numbers for {}", launch.kernel, operand.len, lengths[i]);
+                }
+                addresses[i] = view(&operand)?.device_ptr(&stream).0;
+            }
+        }
+        let with = view(&with)?;
+        // SAFETY: a kernel of parameters writes each number of `out`, or nothing of it is read.
+        let mut out = unsafe { device.alloc::<f32>(launch.outputs)? };
+        let mut builder = stream.launch_builder(&kernel);
+        builder.arg(&table).arg(&mut out).arg(&with).arg(&launch.sizes);
+        // SAFETY: the arguments are those of every such kernel (`MANY_KERNEL` in kernel.h). The tensors live longer than this call, and their
+        // memory is freed in the order of the stream; all are as long as the table says.
+        unsafe { builder.launch(config(launch)) }.w()?;
+        Ok(Self::wrap_cuda_slice(out, device.clone()))
+    }
+
+    fn write(&mut self, numbers: &[f32]) -> Result<()> {
+        let device = self.device().clone();
+        device.memcpy_htod(numbers, self.as_cuda_slice_mut::<f32>()?)
+    }
+
+    fn rounds_products() -> bool {
+        candle_core::cuda::gemm_reduced_precision_f32()
     }
 
     fn of(storage: &Storage) -> Result<&Self> {
@@ -99,13 +162,14 @@ mod tests {
     /// Where NVRTC is installed; where it is not, its bindings panic.
     #[test]
     fn nvrtc_compiles_every_kernel() {
-        match std::panic::catch_unwind(super::compiled) {
+        match std::panic::catch_unwind(|| super::compiled(true)) {
             Err(_) => crate::layers::gpu::twin::skipped("NVRTC is not installed"),
             Ok(Err(log)) => panic!("{log}"),
             Ok(Ok(ptx)) => {
-                let kernels = super::SOURCE.lines().filter_map(|line| line.strip_prefix("KERNEL("));
-                let names: Vec<_> = kernels.filter_map(|line| line.split(')').next()).collect();
-                assert_eq!(names.len(), 10, "{names:?}");
+                // Those of convolve.cu are made by a macro.
+                let kernels = super::SOURCE.lines().filter_map(|line| line.strip_suffix(") {")?.split_once("KERNEL("));
+                let names: Vec<_> = kernels.map(|(_, name)| name).collect();
+                assert_eq!(names.len(), 25, "{names:?}");
                 for name in names {
                     assert!(ptx.contains(&format!(".entry {name}(")), "{name}");
                 }

@@ -1,4 +1,4 @@
-//! A layer of a stack: one node of the graph, of input, weight and bias. With X the layer's input as a matrix, W its weight as it is stored,
+//! One layer of a stack, forward and backward. With X the layer's input as a matrix, W its weight as it is stored,
 //! and columns(·) the windows of an image as rows:
 //!
 //! | | forward | ∂W | ∂X |
@@ -8,28 +8,30 @@
 //! | transposed convolution | image(X W) | Xᵀ columns(Z) | columns(Z) Wᵀ |
 //!
 //! Z is the gradient before the activation. image(·) is the transpose of columns(·): what reaches a pixel, added up. Columns are
-//! formed anew for the backward pass; to keep them would take k² times the memory of the images.
+//! formed anew for the backward pass; to keep them would take k² times the memory of the images. With stride 1 and an odd kernel,
+//! where what reaches a pixel is a window of the gradient, columns(Z) do for both gradients, and nothing has to be added up.
+//!
+//! With stride 1 and channels that come in fours there is a kernel that convolves without columns (`convolve.cu`).
 
 use super::machine::{Launch, Machine, Operand};
-use super::node::{Operation, apply};
 use crate::layers::activation::Activation;
 use crate::layers::linear::Linear;
-use crate::layers::stack::Layer;
 use crate::layers::window::Window;
-use candle_core::{Result, Shape, Tensor};
-use std::sync::Arc;
+use candle_core::Result;
 
-/// The layers one after the other.
-pub fn forward(layers: &Arc<Vec<Layer>>, x: &Tensor) -> Result<Tensor> {
-    (0..layers.len()).try_fold(x.clone(), |x, index| {
-        let Layer { weight, bias, .. } = &layers[index];
-        apply(OneLayer { layers: Arc::clone(layers), index }, &[&x, weight, bias])
-    })
+/// A layer and where its parameters lie.
+pub struct Placed<'a, M> {
+    pub linear: &'a Linear,
+    pub activation: Activation,
+    pub weight: Operand<'a, M>,
+    pub bias: Operand<'a, M>,
 }
 
-struct OneLayer {
-    layers: Arc<Vec<Layer>>,
-    index: usize,
+/// Gradients of a layer's weight, bias and, if it is wanted, input.
+pub struct Gradients<M> {
+    pub weight: M,
+    pub bias: M,
+    pub input: Option<M>,
 }
 
 impl Activation {
@@ -60,19 +62,97 @@ impl Window {
         self.kernel == 1 && self.stride == 1
     }
 
-    fn geometry(&self) -> [usize; 8] {
+    /// Whether as many windows reach a pixel as pixels lie in a window, and in the same places.
+    fn is_symmetric(&self) -> bool {
+        self.stride == 1 && self.kernel % 2 == 1
+    }
+
+    fn geometry(&self, channels: usize) -> [usize; 8] {
         let (large, small) = (self.large, self.small);
-        let sides = [large.height, large.width, large.channels, small.height, small.width];
-        let [a, b, c, d, e] = sides;
-        [a, b, c, d, e, self.kernel, self.stride, self.padding]
+        [large.height, large.width, channels, small.height, small.width, self.kernel, self.stride, self.padding]
     }
 
     /// Large images → columns.
     fn columns<M: Machine>(&self, images: usize, large: Operand<'_, M>) -> Result<M> {
+        self.columns_of(images, large, self.large.channels)
+    }
+
+    /// The same of images with another number of channels.
+    fn columns_of<M: Machine>(&self, images: usize, large: Operand<'_, M>, channels: usize) -> Result<M> {
         // Loads of four numbers at once must lie where such loads may.
-        let at_once = if self.large.channels.is_multiple_of(4) && large.offset.is_multiple_of(4) { 4 } else { 1 };
-        let sizes = [&self.geometry()[..], &[at_once]].concat();
-        Launch::new("columns_of", images * self.windows() * self.column(), &sizes)?.at_once(at_once)?.on(&[large])
+        let at_once = if channels.is_multiple_of(4) && large.offset.is_multiple_of(4) { 4 } else { 1 };
+        let sizes = [&self.geometry(channels)[..], &[at_once]].concat();
+        let outputs = images * self.windows() * self.kernel * self.kernel * channels;
+        Launch::new("columns_of", outputs, &sizes)?.at_once(at_once)?.on(&[large])
+    }
+
+    /// The convolution of images with `inputs` channels by a kernel of (taps, inputs, outputs), with bias and activation if there are;
+    /// nothing where the kernels for it do not fit.
+    fn convolved<M: Machine>(
+        &self,
+        images: usize,
+        large: Operand<'_, M>,
+        (weight, inputs, outputs): (Operand<'_, M>, usize, usize),
+        biased: Option<(Operand<'_, M>, Activation)>,
+    ) -> Result<Option<M>> {
+        /// Rows from which on larger tiles still are enough for all of a GPU.
+        const MANY_ROWS: usize = 1 << 16;
+        let fours = |numbers: usize| numbers.is_multiple_of(4);
+        let aligned = fours(inputs) && fours(outputs) && fours(large.offset) && fours(weight.offset);
+        if self.stride != 1 || !aligned || M::rounds_products() {
+            return Ok(None);
+        }
+        let rows = images * self.windows();
+        let padded = |tile: usize| outputs.next_multiple_of(tile);
+        let (kernel, height, width) = match (rows >= MANY_ROWS, padded(48) <= padded(32)) {
+            (true, true) => ("convolve_256x48", 256, 48),
+            (true, false) => ("convolve_256x32", 256, 32),
+            (false, true) => ("convolve_64x48", 64, 48),
+            (false, false) => ("convolve_64x32", 64, 32),
+        };
+        let (sides, activation) = (self.large, biased.map_or(0, |(_, activation)| activation.code()));
+        let sizes = [
+            rows,
+            sides.height,
+            sides.width,
+            inputs,
+            outputs,
+            self.kernel,
+            self.padding,
+            usize::from(biased.is_some()),
+            activation,
+        ];
+        let launch =
+            Launch::new(kernel, rows * outputs, &sizes)?.in_blocks(rows.div_ceil(height) * outputs.div_ceil(width))?;
+        let bias = biased.map_or(weight, |(bias, _)| bias);
+        launch.on(&[large, weight, bias]).map(Some)
+    }
+
+    /// Gradients of the weight and the images of a symmetric window, from the images, the weight and the small images' gradient. What
+    /// reaches a pixel are the windows around it: the gradient's columns do for both.
+    fn symmetric_gradients<M: Machine>(
+        &self,
+        images: usize,
+        [large, weight, dz]: [Operand<'_, M>; 3],
+        want_large: bool,
+    ) -> Result<(M, Option<M>)> {
+        let (inputs, outputs) = (self.large.channels, self.small.channels);
+        let (taps, rows) = (self.kernel * self.kernel, images * self.windows());
+        let sizes = [taps, inputs, outputs];
+        let columns = self.columns_of(images, dz, outputs)?;
+        let columns = || Operand::whole(&columns, rows * taps * outputs).matrix(rows, taps * outputs);
+        let unflipped = large.matrix(rows, inputs).transposed()?.times(&columns())?;
+        let unflipped = Operand::whole(&unflipped, weight.len);
+        let of_weight = Launch::new("unflipped", weight.len, &sizes)?.on(&[unflipped])?;
+        let of_large = || {
+            let flipped = Launch::new("flipped", weight.len, &sizes)?.on(&[weight])?;
+            let flipped = Operand::whole(&flipped, weight.len);
+            match self.convolved(images, dz, (flipped, outputs, inputs), None)? {
+                Some(convolved) => Ok(convolved),
+                None => columns().times(&flipped.matrix(taps * outputs, inputs)),
+            }
+        };
+        Ok((of_weight, want_large.then(of_large).transpose()?))
     }
 
     /// Columns → large images, with bias and activation if there are.
@@ -83,7 +163,7 @@ impl Window {
         biased: Option<(Operand<'_, M>, Activation)>,
     ) -> Result<M> {
         let activation = biased.map_or(0, |(_, activation)| activation.code());
-        let sizes = [&self.geometry()[..], &[usize::from(biased.is_some()), activation]].concat();
+        let sizes = [&self.geometry(self.large.channels)[..], &[usize::from(biased.is_some()), activation]].concat();
         let launch = Launch::new("image_of", images * self.large.len(), &sizes)?;
         match biased {
             Some((bias, _)) => launch.on(&[columns, bias]),
@@ -92,70 +172,67 @@ impl Window {
     }
 }
 
-/// Sums of the columns of a matrix: folded again and again, a thread adding up so many numbers at a time.
+/// Sums of the columns of a matrix, in two steps.
 fn column_sums<M: Machine>(matrix: Operand<'_, M>, columns: usize) -> Result<M> {
-    const AT_ONCE: usize = 64;
-    let fold = |numbers: Operand<'_, M>| {
-        let width = (numbers.len / columns).div_ceil(AT_ONCE) * columns;
-        Ok::<_, candle_core::Error>((Launch::new("fold", width, &[numbers.len, width])?.on(&[numbers])?, width))
+    /// Rows that a block adds up at least, and most partial sums.
+    const ROWS: usize = 128;
+    const SPLITS: usize = 128;
+    let rows = matrix.len / columns;
+    let sums = |numbers: Operand<'_, M>, rows: usize, splits: usize| {
+        let launch = Launch::new("column_sums", splits * columns, &[rows, columns, splits])?;
+        launch.in_blocks(splits * columns.div_ceil(32))?.on(&[numbers])
     };
-    let (mut sums, mut len) = fold(matrix)?;
-    while len > columns {
-        (sums, len) = fold(Operand::whole(&sums, len))?;
-    }
-    Ok(sums)
-}
-
-impl OneLayer {
-    fn layer(&self) -> &Layer {
-        &self.layers[self.index]
+    match (rows / ROWS).clamp(1, SPLITS) {
+        1 => sums(matrix, rows, 1),
+        splits => sums(Operand::whole(&sums(matrix, rows, splits)?, splits * columns), splits, 1),
     }
 }
 
-impl Operation for OneLayer {
-    const NAME: &'static str = "layer";
-
-    fn forward<M: Machine>(&self, inputs: &[Operand<'_, M>]) -> Result<(M, Shape)> {
-        let (Layer { linear, activation, .. }, [x, weight, bias]) = (self.layer(), three(inputs)?);
-        let (images, output) = (x.len / linear.inputs(), linear.output());
+impl<M: Machine> Placed<'_, M> {
+    /// Images x → outputs.
+    pub fn forward(&self, images: usize, x: Operand<'_, M>) -> Result<M> {
+        let Self { linear, activation, weight, bias } = self;
+        let output = linear.output();
         let biased = |z: M| {
             let sizes = [output.channels, activation.code()];
             let len = images * output.len();
-            Launch::new("bias_activation", len, &sizes)?.on(&[Operand::whole(&z, len), bias])
+            Launch::new("bias_activation", len, &sizes)?.on(&[Operand::whole(&z, len), *bias])
         };
-        let y = match linear {
+        match linear {
             Linear::Dense { inputs, outputs } => {
-                biased(x.matrix(images, *inputs).times(&weight.matrix(*inputs, *outputs))?)?
+                biased(x.matrix(images, *inputs).times(&weight.matrix(*inputs, *outputs))?)
             }
             Linear::Convolution { window, .. } => {
+                let kernel = (*weight, window.large.channels, output.channels);
+                if let Some(y) = window.convolved(images, x, kernel, Some((*bias, *activation)))? {
+                    return Ok(y);
+                }
                 let (rows, weight) = (images * window.windows(), weight.matrix(window.column(), output.channels));
-                let z = if window.is_identity() {
+                biased(if window.is_identity() {
                     x.matrix(rows, window.column()).times(&weight)?
                 } else {
                     let columns = window.columns(images, x)?;
                     Operand::whole(&columns, rows * window.column()).matrix(rows, window.column()).times(&weight)?
-                };
-                biased(z)?
+                })
             }
             Linear::Upconvolution { window } => {
                 let (rows, channels) = (images * window.windows(), window.small.channels);
                 let columns = x.matrix(rows, channels).times(&weight.matrix(channels, window.column()))?;
-                window.image(images, Operand::whole(&columns, rows * window.column()), Some((bias, *activation)))?
+                window.image(images, Operand::whole(&columns, rows * window.column()), Some((*bias, *activation)))
             }
-        };
-        Ok((y, (images, output.height, output.width, output.channels).into()))
+        }
     }
 
-    fn backward<M: Machine>(
+    /// From inputs x, outputs y and the outputs' gradient.
+    pub fn backward(
         &self,
-        inputs: &[Operand<'_, M>],
+        images: usize,
+        x: Operand<'_, M>,
         y: Operand<'_, M>,
         dy: Operand<'_, M>,
-        wanted: &[bool],
-    ) -> Result<Vec<Option<M>>> {
-        let (Layer { linear, activation, .. }, [x, weight, _]) = (self.layer(), three(inputs)?);
-        let images = x.len / linear.inputs();
-        let want = |input: usize| wanted.get(input).copied().unwrap_or(false);
+        want_input: bool,
+    ) -> Result<Gradients<M>> {
+        let Self { linear, activation, weight, .. } = self;
         let own;
         let dz = match activation {
             Activation::Identity => dy,
@@ -164,14 +241,21 @@ impl Operation for OneLayer {
                 Operand::whole(&own, dy.len)
             }
         };
-        let bias = want(2).then(|| column_sums(dz, linear.output().channels)).transpose()?;
+        let bias = column_sums(dz, linear.output().channels)?;
+        if let Linear::Convolution { window, .. } = linear
+            && window.is_symmetric()
+            && !window.is_identity()
+        {
+            let (weight, input) = window.symmetric_gradients(images, [x, *weight, dz], want_input)?;
+            return Ok(Gradients { weight, bias, input });
+        }
         // The two matrices whose product the forward pass was, and the gradient of that product, as a matrix of `rows`.
         let columns;
         let (rows, inner, outer, left, dz) = match linear {
             Linear::Dense { inputs, outputs } => (images, *inputs, *outputs, x, dz),
             Linear::Convolution { window, .. } => {
                 let (rows, inner) = (images * window.windows(), window.column());
-                let left = if window.is_identity() || !want(1) {
+                let left = if window.is_identity() {
                     x
                 } else {
                     columns = window.columns(images, x)?;
@@ -186,7 +270,6 @@ impl Operation for OneLayer {
             }
         };
         let dz = || dz.matrix(rows, outer);
-        let of_weight = want(1).then(|| left.matrix(rows, inner).transposed()?.times(&dz())).transpose()?;
         let of_input = || {
             let product = dz().times(&weight.matrix(inner, outer).transposed()?)?;
             match linear {
@@ -196,13 +279,10 @@ impl Operation for OneLayer {
                 _ => Ok(product),
             }
         };
-        Ok(vec![want(0).then(of_input).transpose()?, of_weight, bias])
-    }
-}
-
-fn three<'a, M>(inputs: &[Operand<'a, M>]) -> Result<[Operand<'a, M>; 3]> {
-    match inputs {
-        [x, weight, bias] => Ok([*x, *weight, *bias]),
-        _ => candle_core::bail!("a layer has an input, a weight and a bias"),
+        Ok(Gradients {
+            weight: left.matrix(rows, inner).transposed()?.times(&dz())?,
+            bias,
+            input: want_input.then(of_input).transpose()?,
+        })
     }
 }

@@ -4,15 +4,61 @@ use candle_core::backend::BackendStorage;
 use candle_core::{DType, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// A buffer of `f32` on a device that launches kernels.
-pub trait Machine: BackendStorage {
+pub trait Machine: BackendStorage + Send + 'static {
     /// Runs a kernel into a new buffer.
     fn launch(launch: &Launch, inputs: [Operand<'_, Self>; 4]) -> Result<Self>;
-    /// Runs a kernel that changes its first three buffers and reads one.
-    fn launch_in_place(launch: &Launch, changed: [&mut Self; 3], input: Operand<'_, Self>) -> Result<()>;
+    /// Runs a kernel that changes its first buffers, one to three, and reads the others.
+    fn launch_in_place(launch: &Launch, changed: Vec<&mut Self>, inputs: &[Operand<'_, Self>]) -> Result<()>;
+    /// Runs a kernel over parameters, their means and squares, which it may change, and their gradients, with another buffer to read. All
+    /// are contiguous.
+    fn launch_many(launch: &Launch, many: &[[&Tensor; 4]], with: Operand<'_, Self>) -> Result<Self>;
+    /// Writes numbers to the beginning of the buffer.
+    fn write(&mut self, numbers: &[f32]) -> Result<()>;
+    /// Whether matrix products are quicker than the kernels here because they round their factors.
+    fn rounds_products() -> bool;
     /// The buffer of a tensor that lies on such a device.
     fn of(storage: &Storage) -> Result<&Self>;
     /// For a tensor.
     fn into_storage(self) -> Storage;
+}
+
+/// Threads of a block: enough to fill a multiprocessor with few registers each; as in `kernel.h`.
+pub const BLOCK: usize = 256;
+
+/// The sizes in `struct Many` of `kernel.h`: how the blocks of a kernel are shared out among parameters.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Shares {
+    pub count: i32,
+    pub first_block: [i32; MANY + 1],
+    pub length: [i32; MANY],
+}
+
+/// Most parameters of one launch.
+pub const MANY: usize = 64;
+/// Numbers that a block does.
+const CHUNK: usize = 2048;
+
+impl Shares {
+    /// For parameters of these lengths, as many as fit.
+    pub fn of(lengths: &[usize]) -> Result<Self> {
+        let mut shares = Self { count: int(lengths.len())?, first_block: [0; MANY + 1], length: [0; MANY] };
+        if lengths.len() > MANY {
+            bail!("{} parameters are too many for one launch", lengths.len());
+        }
+        let mut blocks = 0;
+        for (i, length) in lengths.iter().enumerate() {
+            blocks += length.div_ceil(CHUNK);
+            shares.length[i] = int(*length)?;
+            shares.first_block[i + 1] = int(blocks)?;
+        }
+        Ok(shares)
+    }
+
+    /// All blocks.
+    pub fn blocks(&self) -> usize {
+        self.first_block.iter().max().map_or(0, |blocks| *blocks as usize)
+    }
 }
 
 /// What a kernel is told beside its buffers: `struct Sizes` in `kernel.h`, with the same layout.
@@ -47,6 +93,12 @@ impl Launch {
     /// Threads that write so many numbers each.
     pub fn at_once(mut self, numbers: usize) -> Result<Self> {
         self.sizes.n = int(self.outputs / numbers)?;
+        Ok(self)
+    }
+
+    /// So many blocks whose threads work together.
+    pub fn in_blocks(mut self, blocks: usize) -> Result<Self> {
+        self.sizes.n = int(blocks * BLOCK)?;
         Ok(self)
     }
 

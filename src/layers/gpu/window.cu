@@ -63,3 +63,19 @@ KERNEL(image_of) {
     }
     out[i] = biased ? activate(activation, sum + b[channel]) : sum;
 }
+
+// A kernel a (taps, I, O) with its taps the other way round and its channels exchanged, (taps, O, I).
+KERNEL(flipped) {
+    THREAD_OR_RETURN(i);
+    const int taps = sizes.of[0], inputs = sizes.of[1], outputs = sizes.of[2];
+    const int input = i % inputs, output = i / inputs % outputs, tap = i / inputs / outputs;
+    out[i] = a[((taps - 1 - tap) * inputs + input) * outputs + output];
+}
+
+// (I, taps, O), the taps the other way round, -> a kernel (taps, I, O).
+KERNEL(unflipped) {
+    THREAD_OR_RETURN(i);
+    const int taps = sizes.of[0], inputs = sizes.of[1], outputs = sizes.of[2];
+    const int output = i % outputs, input = i / outputs % inputs, tap = i / outputs / inputs;
+    out[i] = a[(input * taps + taps - 1 - tap) * outputs + output];
+}

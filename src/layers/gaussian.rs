@@ -1,8 +1,10 @@
-//! The KL of diagonal Gaussians from the standard normal.
+//! Diagonal Gaussians: their KL from the standard normal, and samples of them.
 //!
 //! KL(N(μ, σ²) ‖ N(0, 1)) = Σ_d ½ (σ_d² − 1 − ln σ_d² + μ_d²), D. Kingma and M. Welling, "Auto-Encoding Variational Bayes" (ICLR 2014),
 //! appendix B. Its derivatives are μ and ½ (σ² − 1). It is wanted of every candidate, most of which go no further.
 
+#[cfg(feature = "cuda")]
+use super::gpu;
 use super::op::{Kernel, Path, apply1};
 use super::real::{Real, vectorise};
 use candle_core::{D, Result, Shape, Tensor};
@@ -13,11 +15,29 @@ use rayon::prelude::*;
 /// Log-variances beyond ± `limit` count as `limit`, and get no gradient.
 pub fn gaussian_kl(parameters: &Tensor, limit: f64) -> Result<Tensor> {
     let (batch, candidates, numbers) = parameters.dims3()?;
-    if Path::of(parameters).is_cpu() {
-        apply1(GaussianKl { shape: (batch, candidates), dimensions: numbers / 2, limit }, parameters)
-    } else {
-        reference(parameters, limit)
+    match Path::of(parameters) {
+        Path::Cpu => apply1(GaussianKl { shape: (batch, candidates), dimensions: numbers / 2, limit }, parameters),
+        #[cfg(feature = "cuda")]
+        Path::Gpu => gpu::kl(parameters, limit),
+        Path::Candle => reference(parameters, limit),
     }
+}
+
+/// z = μ + σ ⊙ ε: Gaussians (B, K, 2D) and standard normal noise (B, K, D) → (B, K, D). Log-variances count as for [`gaussian_kl`].
+pub fn gaussian_sample(parameters: &Tensor, noise: &Tensor, limit: f64) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Path::Gpu = Path::of(parameters) {
+        return gpu::sample(parameters, noise, limit);
+    }
+    reference_sample(parameters, noise, limit)
+}
+
+/// The same on candle's operations.
+pub(super) fn reference_sample(parameters: &Tensor, noise: &Tensor, limit: f64) -> Result<Tensor> {
+    let dimensions = noise.dim(D::Minus1)?;
+    let mean = parameters.narrow(D::Minus1, 0, dimensions)?;
+    let log_var = parameters.narrow(D::Minus1, dimensions, dimensions)?.clamp(-limit, limit)?;
+    mean + ((log_var * 0.5)?.exp()? * noise)?
 }
 
 /// What each dimension adds to it, (B, N, 2D) → (B, N, D), on candle's operations.
