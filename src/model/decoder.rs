@@ -11,11 +11,18 @@ use candle_nn::VarBuilder;
 #[derive(Clone, Debug)]
 pub struct Decoder {
     stack: Stack,
-    placement: Placement,
     /// (1, N, 2): y and x of each cell's centre in [−1, 1], where the decoder is told them.
     centres: Option<Tensor>,
-    /// (1, N, 2): top-left corner, possibly outside the image, of a patch that is centred on each cell; of a decoder that draws patches.
-    corners: Option<Tensor>,
+    glimpse: Option<Glimpse>,
+}
+
+/// What a decoder that draws patches has to know of them.
+#[derive(Clone, Debug)]
+struct Glimpse {
+    /// Side of a patch.
+    patch: usize,
+    /// (1, N, 2): top-left corner, possibly outside the image, of a patch that is centred on each cell.
+    corners: Tensor,
 }
 
 impl Decoder {
@@ -35,16 +42,17 @@ impl Decoder {
             Tensor::from_iter(table.collect::<Vec<_>>(), vb.device())?.reshape((1, grid.0 * grid.1, 2))
         };
         let centres = || cells(&|y, x| [centred(y, grid.0), centred(x, grid.1)])?.to_dtype(vb.dtype());
-        let corners = match config.placement {
+        let glimpse = match config.placement {
             Placement::Canvas => None,
             Placement::Glimpse { patch } => {
                 let along = |i: usize, cell: usize| (2 * i * cell + cell) as isize / 2 - patch as isize / 2;
-                Some(cells(&|y, x| [along(y, cell.0) as f32, along(x, cell.1) as f32])?)
+                let corners = cells(&|y, x| [along(y, cell.0) as f32, along(x, cell.1) as f32])?;
+                Some(Glimpse { patch, corners })
             }
         };
         let centres = config.coordinates.then(centres).transpose()?;
         let stack = Stack::starting_at(output_bias, Extent::vector(inputs), &specs(&config.trunk, patch), vb)?;
-        Ok(Self { stack, placement: config.placement, centres, corners })
+        Ok(Self { stack, centres, glimpse })
     }
 
     /// See [`Stack::on_deposit`].
@@ -64,14 +72,14 @@ impl Decoder {
             None => z.clone(),
         };
         let (b, k, inputs) = z.dims3()?;
-        let places = match (self.placement, &self.corners) {
-            (Placement::Glimpse { patch }, Some(corners)) => Places {
+        let places = match &self.glimpse {
+            Some(Glimpse { patch, corners }) => Places {
                 corners: Some(gather(corners, cells.numbers())?.reshape((b * k, 2))?),
-                patch: (patch, patch),
+                patch: (*patch, *patch),
                 canvas: image,
                 fill: nothing,
             },
-            _ => Places::whole(image, nothing),
+            None => Places::whole(image, nothing),
         };
         // Entities are folded into the batch: one decoder, shared weights.
         Ok(Components { stack: self.stack.clone(), z: z.reshape((b * k, inputs))?, entities: k, places })

@@ -7,12 +7,13 @@ use candle_core::{Result, Shape, Tensor, bail};
 /// KL in nats: posteriors (B, N, 2D) → (B, N). Log-variances beyond ± `limit` count as `limit`.
 pub fn kl(posteriors: &Tensor, limit: f64) -> Result<Tensor> {
     let (images, candidates, numbers) = posteriors.dims3()?;
-    apply(Kl { shape: (images, candidates), dimensions: numbers / 2, limit }, &[posteriors])
+    apply(Kl { shape: (images, candidates), gaussians: Gaussians { dimensions: numbers / 2, limit } }, &[posteriors])
 }
 
 /// μ + σ ε: posteriors (B, K, 2D) and noise (B, K, D) → (B, K, D).
 pub fn sample(posteriors: &Tensor, noise: &Tensor, limit: f64) -> Result<Tensor> {
-    apply(Sample { shape: noise.shape().clone(), dimensions: noise.dim(2)?, limit }, &[posteriors, noise])
+    let gaussians = Gaussians { dimensions: noise.dim(2)?, limit };
+    apply(Sample { shape: noise.shape().clone(), gaussians }, &[posteriors, noise])
 }
 
 /// The K best-scored cells of each image: scores (B, N) of a grid of (rows, columns) → (B, K), as `top_k` in `model::selector`.
@@ -34,23 +35,28 @@ pub fn gather(rows: &Tensor, cells: &Tensor) -> Result<Tensor> {
     apply(Gather { images, shared: of == 1, candidates, entities, numbers }, &[rows, cells])
 }
 
-struct Kl {
-    shape: (usize, usize),
+/// What kernels over posteriors are told of them.
+struct Gaussians {
     dimensions: usize,
     limit: f64,
 }
 
-impl Kl {
+impl Gaussians {
     fn launch(&self, kernel: &'static str, outputs: usize) -> Result<Launch> {
         Ok(Launch::new(kernel, outputs, &[self.dimensions])?.with(&[self.limit]))
     }
+}
+
+struct Kl {
+    shape: (usize, usize),
+    gaussians: Gaussians,
 }
 
 impl Operation for Kl {
     const NAME: &'static str = "gaussian KL";
 
     fn forward<M: Machine>(&self, inputs: &[Operand<'_, M>]) -> Result<(M, Shape)> {
-        Ok((self.launch("kl", self.shape.0 * self.shape.1)?.on(inputs)?, self.shape.into()))
+        Ok((self.gaussians.launch("kl", self.shape.0 * self.shape.1)?.on(inputs)?, self.shape.into()))
     }
 
     fn backward<M: Machine>(
@@ -60,22 +66,21 @@ impl Operation for Kl {
         gradient: Operand<'_, M>,
         _: &[bool],
     ) -> Result<Vec<Option<M>>> {
-        let launch = self.launch("kl_gradient", inputs[0].len)?;
+        let launch = self.gaussians.launch("kl_gradient", inputs[0].len)?;
         Ok(vec![Some(launch.on(&[inputs[0], gradient])?)])
     }
 }
 
 struct Sample {
     shape: Shape,
-    dimensions: usize,
-    limit: f64,
+    gaussians: Gaussians,
 }
 
 impl Operation for Sample {
     const NAME: &'static str = "sample";
 
     fn forward<M: Machine>(&self, inputs: &[Operand<'_, M>]) -> Result<(M, Shape)> {
-        let launch = Launch::new("sample", self.shape.elem_count(), &[self.dimensions])?.with(&[self.limit]);
+        let launch = self.gaussians.launch("sample", self.shape.elem_count())?;
         Ok((launch.on(inputs)?, self.shape.clone()))
     }
 
@@ -86,7 +91,7 @@ impl Operation for Sample {
         gradient: Operand<'_, M>,
         _: &[bool],
     ) -> Result<Vec<Option<M>>> {
-        let launch = Launch::new("sample_gradient", inputs[0].len, &[self.dimensions])?.with(&[self.limit]);
+        let launch = self.gaussians.launch("sample_gradient", inputs[0].len)?;
         Ok(vec![Some(launch.on(&[inputs, &[gradient]].concat())?), None])
     }
 }
