@@ -44,7 +44,7 @@ fn main() -> Result<(), Error> {
         println!("scene {i}: {found} entities, {} objects", example.count.map_or("?".into(), |n| n.to_string()));
         for (k, &cell) in parts.cells[i].iter().enumerate().filter(|(k, _)| parts.present[i][*k]) {
             let (row, column) = (cell / model.grid().1, cell % model.grid().1);
-            println!("  entity {} in cell ({row}, {column}), KL {:.1} nats", k + 1, parts.kl_map[i][cell]);
+            println!("  entity {} in cell ({row}, {column}), KL {:.1} nats", k + 1, parts.kl[i][k]);
         }
     }
     let shape = Shape::new(image.height, image.width, image.channels);
@@ -91,7 +91,7 @@ fn rows(model: &Model, examples: &[Example], parts: &Decomposition) -> TensorRes
     let row = |i: usize| {
         let entity = |(k, &cell): (usize, &usize)| EntityTile {
             image: alone[i][k].clone(),
-            kl: parts.kl_map[i][cell],
+            kl: parts.kl[i][k],
             cell: (cell / columns, cell % columns),
             present: parts.present[i][k],
         };

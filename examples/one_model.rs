@@ -74,7 +74,7 @@ fn trained(config: Config) -> Result<Trainer, Error> {
 }
 
 fn report(trainer: &Trainer, examples: Vec<Example>) -> Result<Report, EvaluationError> {
-    let evaluation = Evaluation { selection: trainer.selection(), batch: 100, seed: 0 };
+    let evaluation = Evaluation { selection: trainer.selection(), batch: 100, seed: 0, refinement: 0 };
     evaluation.report(trainer.model(), examples.into_iter().map(Ok), &Device::Cpu)
 }
 

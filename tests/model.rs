@@ -253,6 +253,74 @@ fn an_image_is_treated_alike_alone_and_in_a_batch() -> Result<()> {
     Ok(())
 }
 
+/// log p(x|z) − ½ Σ z² of each image: what of the bound at the means depends on them.
+fn bound_at(built: &Built, inference: &Inference, z: &Tensor) -> Result<Vec<f64>> {
+    let logits = inference.compositor.compose(&built.model.decode(z, &inference.cells)?)?;
+    let fit = built.model.likelihood().log_prob(&logits, &built.images)?;
+    numbers(&(fit - (z.sqr()?.flatten_from(1)?.sum(1)? * 0.5)?)?)
+}
+
+#[test]
+fn refined_means_say_more_and_leave_the_rest_alone() -> Result<()> {
+    let mut better = 0;
+    for variant in variants() {
+        let built = variant.build()?;
+        let before = built.model.forward(&built.images, &built.selection, None)?;
+        let all = |images: usize| Tensor::ones((images, variant.config.entities), DType::F64, &CPU);
+        let after = built.model.refined(&before, &built.images, &all(variant.batch)?, 8)?;
+        let what = format!("variant {}: {:?}", variant.seed, variant.config);
+        let bounds = |of: &Inference| match of.entities.is_point() {
+            true => numbers(&of.log_prob(&built.images)?),
+            false => bound_at(&built, of, &of.z),
+        };
+        for (before, after) in bounds(&before)?.into_iter().zip(bounds(&after)?) {
+            assert!(after >= before, "{what}: {after} after {before}");
+            better += usize::from(after > before);
+        }
+        assert_eq!(after.cells.lists()?, before.cells.lists()?, "{what}");
+        let log_var = |of: &Inference| of.entities.log_var()?.map(|x| numbers(&x)).transpose();
+        assert_eq!(log_var(&after)?, log_var(&before)?, "{what}");
+        assert_eq!(numbers(&after.z)?, numbers(&after.entities.mean()?)?, "{what}");
+        for i in 0..variant.batch {
+            if built.selection.rank_by == Rank::Random {
+                continue;
+            }
+            let one = |x: &Tensor| x.narrow(0, i, 1);
+            let alone = built.model.forward(&one(&built.images)?, &built.selection, None)?;
+            let alone = built.model.refined(&alone, &one(&built.images)?, &all(1)?, 8)?;
+            assert!(spread(&alone.z, &one(&after.z)?)? < 1e-6, "{what}: image {i} depends on the others");
+        }
+        let none = built.model.refined(&before, &built.images, &all(variant.batch)?.zeros_like()?, 8)?;
+        assert_eq!(numbers(&none.z)?, numbers(&before.z)?, "{what}: nothing was to be refined");
+    }
+    let images: usize = variants().iter().map(|variant| variant.batch).sum();
+    assert!(better > images * 9 / 10, "only {better} of {images} images gained");
+    Ok(())
+}
+
+#[test]
+fn refined_for_long_means_are_a_maximum() -> Result<()> {
+    let gaussian = |v: &&Variant| {
+        matches!(v.config.latent, Latent::Gaussian { .. })
+            && matches!(v.config.decoder.trunk, DecoderTrunk::Dense { .. })
+    };
+    for variant in variants().iter().filter(gaussian).step_by(7) {
+        let built = variant.build()?;
+        let before = built.model.forward(&built.images, &built.selection, None)?;
+        let all = Tensor::ones((variant.batch, variant.config.entities), DType::F64, &CPU)?;
+        let z = built.model.refined(&before, &built.images, &all, 2000)?.z;
+        let there: f64 = bound_at(&built, &before, &z)?.iter().sum();
+        let values = numbers(&z)?;
+        for (i, step) in (0..values.len()).flat_map(|i| [(i, 0.01), (i, -0.01)]) {
+            let mut moved = values.clone();
+            moved[i] += step;
+            let beside: f64 = bound_at(&built, &before, &Tensor::from_vec(moved, z.shape(), &CPU)?)?.iter().sum();
+            assert!(beside < there + 1e-6, "variant {}: number {i}, {beside} beside {there}", variant.seed);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn every_variable_of_every_variant_receives_a_gradient() -> Result<()> {
     for variant in variants() {

@@ -145,6 +145,21 @@ pub fn warn_of_few(entities: usize, scenes: &ScenesOf) {
     }
 }
 
+/// `--refine`.
+#[derive(Debug, clap::Args)]
+pub struct Refinement {
+    /// Refine the posterior means of present entities by this many gradient steps, where the encoder's one pass was not enough
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    refine: Option<u64>,
+}
+
+impl Refinement {
+    /// 0 where none is wanted.
+    pub fn steps(&self) -> usize {
+        self.refine.unwrap_or(0) as usize
+    }
+}
+
 /// `--split`.
 pub fn parse_split(text: &str) -> Result<Split, String> {
     text.parse().map_err(|e: multi_entity_vae::scene::UnknownSplit| e.to_string())

@@ -36,6 +36,8 @@ pub struct Args {
     /// Keep this many entities instead of the run's own K
     #[arg(long)]
     entities: Option<usize>,
+    #[command(flatten)]
+    refinement: common::Refinement,
     /// Folder for the sheet, the entities and entities.json
     #[arg(long)]
     out: PathBuf,
@@ -85,7 +87,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
     let examples: Vec<Example> = inputs.iter().map(|(_, example)| example.clone()).collect();
     let images = common::stack(&examples, run.image(), &device)?;
-    let decomposition = Decomposition::of(&run.model, &images, &selection)?;
+    let decomposition = Decomposition::refined(&run.model, &images, &selection, args.refinement.steps())?;
     let sheet = pictures::decomposition_sheet(&run, &examples, &decomposition)?;
     save_png(&sheet, &args.out.join("decomposition.png"))?;
     let records = save_entities(&args.out, &run, &inputs, &decomposition)?;
@@ -137,7 +139,7 @@ fn save_entities(
                 entity: k + 1,
                 cell: (cell / columns, cell % columns),
                 bounds: bounds(&decomposition.masks[i], k as u8, run.image().width),
-                kl_nats: decomposition.kl_map[i][cell],
+                kl_nats: decomposition.kl[i][k],
                 present: decomposition.present[i][k],
                 z: means[i][k].clone(),
                 file,

@@ -42,8 +42,10 @@ pub struct Args {
     #[arg(long, requires = "worst")]
     out: Option<PathBuf>,
     /// Also bound log p(x) with this many samples of the latents for each image, as Burda et al. (2016)
-    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    #[arg(long, value_name = "S", conflicts_with = "refine", value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     importance_samples: Option<u64>,
+    #[command(flatten)]
+    refinement: common::Refinement,
     /// Seed of the scenes and of the posterior noise
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -84,7 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let entities = selection.entities;
         let report = args.graded(&run, &scenes, selection, &device, |scene, outcome| worst.see(scene, outcome))?;
         if let Some(out) = &args.out {
-            worst.draw(&run, &scenes, selection, &device, out)?;
+            worst.draw(&run, &scenes, selection, args.refinement.steps(), &device, out)?;
         }
         reports.push(At { entities, report });
     }
@@ -106,8 +108,8 @@ impl Args {
     ) -> anyhow::Result<Report> {
         let (model, seed) = (&run.model, self.seed);
         let count = self.count.unwrap_or(run.config.training.evaluation_scenes);
-        let importance_samples = self.importance_samples;
-        let grading = Grading { model, scenes, count, selection, importance_samples, seed, device };
+        let (importance_samples, refinement) = (self.importance_samples, self.refinement.steps());
+        let grading = Grading { model, scenes, count, selection, refinement, importance_samples, seed, device };
         Ok(grading.report(|| false, each)?)
     }
 
@@ -135,6 +137,8 @@ pub struct Grading<'a> {
     /// The first so many of the scenes.
     pub count: u64,
     pub selection: Selection,
+    /// Steps by which posterior means are refined.
+    pub refinement: usize,
     /// Samples of the bound on log p(x), if it is wanted.
     pub importance_samples: Option<u64>,
     /// Of the posterior noise.
@@ -145,13 +149,14 @@ pub struct Grading<'a> {
 impl Grading<'_> {
     /// The scores, unless it is told to stop; every scene's outcome is shown as it comes.
     pub fn report(&self, stop: impl Fn() -> bool, each: impl FnMut(u64, &SceneOutcome)) -> Result<Report, Failure> {
-        let Self { model, scenes, count, selection, importance_samples, seed, device } = *self;
+        let Self { model, scenes, count, selection, refinement, importance_samples, seed, device } = *self;
         let examples =
             || scenes.examples(count).map(|example| if stop() { Err(Failure::Stopped) } else { Ok(example?) });
         let batch = common::images_at_once(model, selection.entities);
-        let mut report =
-            Evaluation { selection, batch, seed }.report_each::<Failure>(model, examples(), device, each)?;
+        let evaluation = Evaluation { selection, batch, seed, refinement };
+        let mut report = evaluation.report_each::<Failure>(model, examples(), device, each)?;
         report.binarisation = Some(scenes.binarisation());
+        report.refinement_steps = (refinement > 0).then_some(refinement as u64);
         if let Some(samples) = importance_samples {
             let bound = LikelihoodBound { selection, samples, seed }.report(model, examples(), device)?;
             report.importance_samples = Some(samples);

@@ -110,7 +110,7 @@ pub fn decomposition_rows(
             .enumerate()
             .map(|(k, &cell)| EntityTile {
                 image: alone[i][k].clone(),
-                kl: decomposition.kl_map[i][cell],
+                kl: decomposition.kl[i][k],
                 cell: (cell / grid_columns, cell % grid_columns),
                 present: decomposition.present[i][k],
             })

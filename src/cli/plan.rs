@@ -138,7 +138,8 @@ fn conclude(
     let (count, seed) = (config.training.evaluation_scenes, config.training.seed);
     let importance_samples = config.training.objective.importance_samples().map(|samples| samples as u64);
     let model = &run.model;
-    let grading = evaluate::Grading { model, scenes: &scenes, count, selection, importance_samples, seed, device };
+    let grading =
+        evaluate::Grading { model, scenes: &scenes, count, selection, refinement: 0, importance_samples, seed, device };
     let report = grading.report(interrupt::requested, |_, _| ()).map_err(|e| match e {
         evaluate::Failure::Stopped => anyhow::Error::from(Stopped),
         e => e.into(),

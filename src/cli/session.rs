@@ -249,7 +249,8 @@ impl<'a> Session<'a> {
         let (scenes, count) = (self.validation, config.training.validation_scenes);
         let importance_samples = config.training.objective.importance_samples().map(|samples| samples as u64);
         let (model, device) = (trainer.model(), self.device);
-        let grading = evaluate::Grading { model, scenes, count, selection, importance_samples, seed, device };
+        let grading =
+            evaluate::Grading { model, scenes, count, selection, refinement: 0, importance_samples, seed, device };
         let report = match grading.report(interrupt::requested, |_, _| ()) {
             Err(evaluate::Failure::Stopped) => return Ok(()),
             report => report?,

@@ -35,6 +35,9 @@ pub struct Report {
     /// How many samples of the latents each image's bound was made of.
     #[serde(default)]
     pub importance_samples: Option<u64>,
+    /// Steps by which means of present entities were [refined](crate::model::Model::refined), where they were.
+    #[serde(default)]
+    pub refinement_steps: Option<u64>,
     /// Squared error of the reconstruction per pixel and channel, of values in `[0, 1]`.
     pub mse: Option<f64>,
     /// The share of scenes of known count in which as many entities as objects were found.
@@ -114,7 +117,10 @@ impl fmt::Display for Report {
         let pairs = self.scenes_with_objects_2plus;
 
         let pixels = self.binarisation.map_or(String::new(), |b| format!(", {}", b.in_words()));
-        writeln!(out, "{} scenes{pixels}", self.scenes)?;
+        let refined = self
+            .refinement_steps
+            .map_or(String::new(), |n| format!(", means of present entities refined by {n} steps"));
+        writeln!(out, "{} scenes{pixels}{refined}", self.scenes)?;
         writeln!(out)?;
         row(out, "reconstruction", fixed(self.reconstruction_nats, 2), "nats per image, −log p")?;
         row(out, "KL", fixed(self.kl_nats, 2), "nats per image")?;

@@ -46,8 +46,10 @@ pub struct Decomposition {
     pub components: Tensor,
     /// The cells of the entities: B lists of K.
     pub cells: Vec<Vec<usize>>,
-    /// KL of every candidate: B lists of N.
+    /// KL of every candidate, as the encoder says: B lists of N.
     pub kl_map: Vec<Vec<f32>>,
+    /// KL of every entity: B lists of K.
+    pub kl: Vec<Vec<f32>>,
     /// Which entities are there: B lists of K.
     pub present: Vec<Vec<bool>>,
     /// Index of the present entity that is strongest at each pixel, 255 if none reaches one half: B lists of H·W.
@@ -61,20 +63,38 @@ pub struct Decomposition {
 impl Decomposition {
     /// Takes images (B, H, W, C) apart.
     pub fn of(model: &Model, images: &Tensor, selection: &Selection) -> candle_core::Result<Self> {
-        // On one of the threads that compute, so that the kernels need not wake them one after the other.
-        rayon::scope(|_| Self::here(model, images, selection))
+        Self::refined(model, images, selection, 0)
     }
 
-    fn here(model: &Model, images: &Tensor, selection: &Selection) -> candle_core::Result<Self> {
-        let inference = model.forward(images, selection, None)?;
-        let components = inference.components.drawn()?;
-        let present = presence(model, &inference, &components, images)?;
+    /// The same, and then [refines](Model::refined) the means of the present entities by so many steps. Which entities are present, it does
+    /// not change.
+    pub fn refined(model: &Model, images: &Tensor, selection: &Selection, steps: usize) -> candle_core::Result<Self> {
+        // On one of the threads that compute, so that the kernels need not wake them one after the other.
+        rayon::scope(|_| {
+            let inference = model.forward(images, selection, None)?;
+            let components = inference.components.drawn()?;
+            let present = presence(model, &inference, &components, images)?;
+            if steps == 0 {
+                return Self::from_parts(inference, components, present);
+            }
+            // A single candidate is all there is of its image, whatever it is worth.
+            let single = model.grid() == (1, 1);
+            let there = present.iter().flatten().map(|there| f32::from(u8::from(*there || single)));
+            let there = Tensor::from_iter(there, images.device())?.reshape(inference.entities.dims2()?)?;
+            let inference = model.refined(&inference, images, &there, steps)?;
+            let components = inference.components.drawn()?;
+            Self::from_parts(inference, components, present)
+        })
+    }
+
+    fn from_parts(inference: Inference, components: Tensor, present: Vec<Vec<bool>>) -> candle_core::Result<Self> {
         let strengths = inference.compositor.strengths(&components)?; // (B, K, H, W)
         let strengths = strengths.flatten_from(2)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
         let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present));
         let (masks, foreground) = pairs.unzip();
         let (cells, kl_map) = (inference.cells.lists()?, inference.candidates.kl_map()?);
-        Ok(Self { cells, kl_map, inference, components, present, masks, foreground, strengths })
+        let kl = inference.entities.kl_map()?;
+        Ok(Self { cells, kl_map, kl, inference, components, present, masks, foreground, strengths })
     }
 
     /// What each entity draws by itself: B lists of K images (H·W·C) in [0, 1].
@@ -110,6 +130,8 @@ pub struct Evaluation {
     pub batch: usize,
     /// Seed of the posterior noise in the ELBO: one sample for each scene.
     pub seed: u64,
+    /// Steps by which the means of present entities are [refined](Model::refined); 0 takes them as the encoder gives them.
+    pub refinement: usize,
 }
 
 impl Evaluation {
@@ -162,7 +184,7 @@ impl Evaluation {
         each: &mut impl FnMut(&SceneOutcome),
     ) -> Result<(), EvaluationError> {
         let images = stack(model, batch, device)?;
-        let decomposition = Decomposition::of(model, &images, &self.selection)?;
+        let decomposition = Decomposition::refined(model, &images, &self.selection, self.refinement)?;
         let inference = &decomposition.inference;
         let reconstruction = self.sampled_log_prob(state, model, inference, &images)?;
         let kl = inference.entities.kl()?.sum(1)?.to_dtype(DType::F64)?.to_vec1::<f64>()?;

@@ -15,6 +15,7 @@ pub mod importance;
 mod likelihood;
 mod objective;
 mod posterior;
+mod refinement;
 mod selector;
 mod variables;
 

@@ -116,6 +116,18 @@ impl Posterior {
         Self::new(gather(&self.parameters, cells.numbers())?, &self.latent)
     }
 
+    /// What μ is made of: itself, or what the activation of a deterministic latent makes the code of, (B, N, D).
+    pub(super) fn mean_parameters(&self) -> Result<Tensor> {
+        self.parameters.narrow(D::Minus1, 0, self.latent.dimensions())
+    }
+
+    /// The same with other such numbers; what belongs to the variances carries no gradient.
+    pub(super) fn with_mean_parameters(&self, means: &Tensor) -> Result<Self> {
+        let (from, all) = (self.latent.dimensions(), self.parameters.dim(D::Minus1)?);
+        let variances = self.parameters.narrow(D::Minus1, from, all - from)?.detach();
+        Self::new(Tensor::cat(&[means, &variances], D::Minus1)?, &self.latent)
+    }
+
     /// The same posteriors outside the graph: what is done with them costs no backward pass.
     pub fn detach(&self) -> Self {
         Self { parameters: self.parameters.detach(), latent: self.latent.clone(), kl: OnceLock::new() }

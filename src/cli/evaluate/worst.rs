@@ -45,6 +45,7 @@ impl Worst {
         run: &LoadedRun,
         scenes: &ScenesOf,
         selection: Selection,
+        refinement: usize,
         device: &Device,
         out: &Path,
     ) -> anyhow::Result<()> {
@@ -55,7 +56,7 @@ impl Worst {
         for seen in &self.found {
             let example = [scenes.example(seen.scene)?];
             let images = common::stack(&example, run.model.image(), device)?;
-            let parts = Decomposition::of(&run.model, &images, &selection)?;
+            let parts = Decomposition::refined(&run.model, &images, &selection, refinement)?;
             let label = format!("scene {}\n{}", seen.scene, seen.errors.to_string().replace(", ", "\n"));
             for mut row in pictures::decomposition_rows(&run.model, &parts, &example)? {
                 row.label = Some(label.clone());

@@ -47,7 +47,7 @@ impl Found {
         let z = parts.inference.entities.mean()?.flatten_all()?.to_vec1::<f32>()?;
         let (cells, present) = (parts.cells[0].clone(), &parts.present[0]);
         // Entities come in the order of their KL where they are chosen by it.
-        let kl = |k: usize| parts.kl_map[0][cells[k]];
+        let kl = |k: usize| parts.kl[0][k];
         let there = (0..cells.len()).filter(|k| !subject.has_grid() || present[*k]);
         let k = there.max_by(|a, b| kl(*a).total_cmp(&kl(*b)));
         Ok(k.map(|k| Self { example, z, cells, k }))
