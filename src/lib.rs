@@ -59,8 +59,22 @@
 //! not kept (n). Nothing is decoded from them, so nothing else in the loss restrains what they say, and a ridge of high KL
 //! runs over every object; a second entity finds its place on it and takes half of the object over. A hundredth of their KL is enough
 //! to leave one peak, at the object's middle. c is the *location charge*: a smooth price, up to c nats, on each entity that is
-//! in use, which keeps a second entity from sharing the first one's object. Learning rate, β, β_idle, c and the selector's radius
+//! in use, which keeps a second entity from sharing the first one's object. Learning rate, β, β_idle, c, λ and the selector's radius
 //! may each be a function of the step ([`train::Schedule`]).
+//!
+//! **Resynthesis** (ours; off where λ = 0). Entities that were found in one place are cut out of their images and put down in other
+//! cells, beside entities of other images. In these scenes it is known which cells should speak and what they should say, and
+//!
+//! ```text
+//! λ ( Σ_k KL(q_k ‖ q̃_k) + 2 Σ_n KL(q̃_n ‖ N(0, I)) )
+//! ```
+//!
+//! is added to the loss: q_k is the posterior of entity k where it was found, without a gradient, q̃_k the one at its new cell, and n runs
+//! over all the other cells of the new scene. It is a sleep phase (Hinton et al. 1995) on real pixels: whole objects come together by
+//! chance in any way, torn or joined ones never again in the way that made them look like one.
+//!
+//! **Refinement** (Cremer et al. 2018, Kim et al. 2018; in use, not in training). Where one pass of the encoder is not enough, the posterior
+//! means of the present entities can be [refined](model::Model::refined) by gradient steps on the bound of the very image.
 //!
 //! **Selection** (Nash et al. 2017). The K candidates of largest KL are kept: information is needed where the objects are and
 //! not where there is only background. Neighbouring cells see the same object, so a kept candidate can forbid its neighbours

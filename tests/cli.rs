@@ -670,6 +670,7 @@ fn assert_report_keys(report: &Value) {
         "scenes",
         "binarisation",
         "reconstruction_nats",
+        "refinement_steps",
         "kl_nats",
         "location_nats",
         "elbo",

@@ -145,11 +145,20 @@ fn configuration() -> impl Strategy<Value = Config> {
             grid_period,
         },
     );
-    let schedules = (schedule(), schedule(), schedule());
+    let resynthesis = prop_oneof![2 => Just(0.0.into()), 1 => schedule()];
+    let schedules = (schedule(), schedule(), schedule(), resynthesis);
     let intervals = (count(), count(), count(), count(), size());
     let on_nonfinite = select(vec![OnNonfinite::Stop, OnNonfinite::Skip]);
     let training = (count(), count(), size(), schedules, number(), intervals, on_nonfinite).prop_map(
-        |(seed, steps, batch, (learning_rate, location_charge, idle_beta), clip, intervals, on_nonfinite)| {
+        |(
+            seed,
+            steps,
+            batch,
+            (learning_rate, location_charge, idle_beta, resynthesis),
+            clip,
+            intervals,
+            on_nonfinite,
+        )| {
             let (validate_every, validation_scenes, evaluation_scenes, log_every, keep_last) = intervals;
             TrainingConfig {
                 seed,
@@ -158,6 +167,7 @@ fn configuration() -> impl Strategy<Value = Config> {
                 learning_rate,
                 location_charge,
                 idle_beta,
+                resynthesis,
                 clip,
                 validate_every,
                 validation_scenes,
@@ -180,6 +190,7 @@ fn configuration() -> impl Strategy<Value = Config> {
             training.objective = objective;
             if alone {
                 (training.location_charge, training.idle_beta) = (0.0.into(), 0.0.into());
+                training.resynthesis = 0.0.into();
                 if let Latent::Gaussian { beta, .. } = &mut model.latent {
                     *beta = 1.0.into();
                 }

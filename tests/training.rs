@@ -527,6 +527,29 @@ fn gradients_are_clipped_to_the_configured_norm() -> std::result::Result<(), Tra
 }
 
 #[test]
+fn scenes_put_together_anew_teach_and_a_resumed_training_sees_the_same() -> std::result::Result<(), TrainError> {
+    let mut config = Preset::MultiEntity.config();
+    (config.training.batch, config.training.resynthesis) = (8, 1.0.into());
+    let mut trainer = Trainer::new(config.clone(), extent(&config), &CPU)?;
+    let images = batches(&trainer, 1)(0)?;
+    // Until entities say enough to be cut out.
+    let found = (0..400).map(|_| trainer.step(&images)).find(|r| !matches!(r, Ok(r) if r.resynthesis_nats == 0.0));
+    let report = found.expect("400 steps are enough to find something")?;
+    assert!(report.resynthesis_nats > 0.0);
+    let sum = report.reconstruction_nats + report.kl_nats + report.idle_nats + report.charge_nats;
+    assert!((report.loss - sum - report.resynthesis_nats).abs() < 1e-4 * report.loss, "{report:?}");
+
+    let weights = copies(trainer.variables().all().into_iter().map(|(name, v)| (name, v.as_tensor().clone())))?;
+    let state = copies(trainer.adam().state())?;
+    let mut resumed = Trainer::new(config.clone(), extent(&config), &CPU)?;
+    resumed.restore(&weights, &state, trainer.all_steps())?;
+    for _ in 0..3 {
+        assert_eq!(resumed.step(&images)?, trainer.step(&images)?);
+    }
+    Ok(())
+}
+
+#[test]
 fn every_preset_learns_a_fixed_batch() -> std::result::Result<(), TrainError> {
     for preset in Preset::ALL {
         let mut config = preset.config();
@@ -538,7 +561,7 @@ fn every_preset_learns_a_fixed_batch() -> std::result::Result<(), TrainError> {
         let (first, last) = (mean(&reports[..3]), mean(&reports[57..]));
         assert!(last < 0.6 * first, "{}: from {first} to {last} nats", preset.name());
         for r in &reports {
-            let sum = r.reconstruction_nats + r.beta * r.kl_nats + r.idle_nats + r.charge_nats;
+            let sum = r.reconstruction_nats + r.beta * r.kl_nats + r.idle_nats + r.charge_nats + r.resynthesis_nats;
             assert!((r.loss - sum).abs() < 1e-4 * r.loss, "{}: {r:?}", preset.name());
         }
         assert_eq!(reports.iter().any(|r| r.kl_nats != 0.0), preset != Preset::Autoencoder);

@@ -300,6 +300,7 @@ impl<'a> Session<'a> {
             ("train/kl_nats", report.kl_nats),
             ("train/idle_nats", report.idle_nats),
             ("train/charge_nats", report.charge_nats),
+            ("train/resynthesis_nats", report.resynthesis_nats),
             ("train/gradient_norm", report.gradient_norm),
             ("train/learning_rate", report.learning_rate),
             ("train/beta", report.beta),

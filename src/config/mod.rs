@@ -98,6 +98,10 @@ pub struct TrainingConfig {
     /// once for each object.
     #[serde(default = "idle_beta")]
     pub idle_beta: Schedule,
+    /// λ, weight of what scenes teach that are put together anew from entities found in others: a regulariser beside the ELBO, for models of
+    /// which any cell says the same. 0 leaves it out, and its work.
+    #[serde(default = "no_resynthesis")]
+    pub resynthesis: Schedule,
     /// Gradients whose norm over all variables is larger are scaled down to this; 0 leaves them alone.
     pub clip: f64,
     /// Steps from one validation to the next.
@@ -119,6 +123,11 @@ pub struct TrainingConfig {
 
 /// Runs that were saved before there was an idle KL had none.
 fn idle_beta() -> Schedule {
+    0.0.into()
+}
+
+/// Runs that were saved before there was a resynthesis had none.
+fn no_resynthesis() -> Schedule {
     0.0.into()
 }
 

@@ -99,6 +99,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
             learning_rate: 1e-3.into(),
             location_charge: 0.0.into(),
             idle_beta: 0.0.into(),
+            resynthesis: 0.0.into(),
             clip: 0.0,
             validate_every: 550,
             validation_scenes: 1000,
@@ -146,6 +147,7 @@ fn multi_entity() -> Config {
             location_charge: 8.0.into(),
             // Without it one digit in forty is taken apart into two entities; ten times as much, and the entities say too little.
             idle_beta: 0.01.into(),
+            resynthesis: 0.0.into(),
             clip: 10.0,
             validate_every: 500,
             validation_scenes: 256,
@@ -200,12 +202,15 @@ fn for_sprites(config: &mut Config) {
     config.training.steps = 5_000;
 }
 
-/// Pieces of 20 pixels at most. Trained for longer they are told apart worse: entities learn to draw two.
+/// Pieces of 20 pixels at most, often closer than cells may be before the KL map has learnt to peak once for each. What an entity learns to
+/// draw of two close pieces, it unlearns where they are put together anew.
 fn for_tetrominoes(config: &mut Config) {
     in_colour(config);
     config.model.entities = 3;
     config.model.decoder.placement = Placement::Glimpse { patch: 24 };
-    config.training.steps = 2_000;
+    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.4);
+    config.training.resynthesis = Schedule::linear(0.0, 1.0, 0.2, 0.3);
+    config.training.steps = 4_000;
 }
 
 /// The default's latent with a β that grows: entities learn to draw before what they say costs its full price.

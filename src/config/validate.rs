@@ -49,8 +49,10 @@ impl Config {
         non_negative("training.learning_rate", &t.learning_rate)?;
         non_negative("training.location_charge", &t.location_charge)?;
         non_negative("training.idle_beta", &t.idle_beta)?;
+        non_negative("training.resynthesis", &t.resynthesis)?;
         self.check_disturbance()?;
         self.model.validate(image)?;
+        self.check_resynthesis()?;
         self.check_objective()?;
         self.check_size(image)
     }
@@ -63,6 +65,14 @@ impl Config {
         let of_a_recipe = !data.scenes.ends_with(".npz");
         check("data.noise", of_a_recipe || data.noise == 0.0, reason)?;
         check("data.grid_lines", of_a_recipe || data.grid_lines == 0.0, reason)
+    }
+
+    /// An entity can only be put in another cell where it would be described alike.
+    fn check_resynthesis(&self) -> Result<(), ConfigError> {
+        let alike = self.model.fits_any_size() && matches!(self.model.latent, Latent::Gaussian { .. });
+        let reason = "moves entities from cell to cell, which needs a Gaussian latent, a convolutional encoder with posteriors per cell and a \
+                      glimpse decoder, both without coordinates: set it to 0, or these";
+        check("training.resynthesis", alike || self.training.resynthesis == Schedule::Constant(0.0), reason)
     }
 
     /// Importance weights are p(x, z) / q(z|x): there is nothing in them for a β, a charge or a point to act on.
@@ -82,7 +92,8 @@ impl Config {
         let reason = "must be 0 for the importance-weighted objectives: it is no part of their bound";
         let none = Schedule::Constant(0.0);
         check("training.location_charge", self.training.location_charge == none, reason)?;
-        check("training.idle_beta", self.training.idle_beta == none, reason)
+        check("training.idle_beta", self.training.idle_beta == none, reason)?;
+        check("training.resynthesis", self.training.resynthesis == none, reason)
     }
 
     fn check_size(&self, image: Extent) -> Result<(), ConfigError> {

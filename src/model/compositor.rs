@@ -87,6 +87,17 @@ impl Compositor {
         }
     }
 
+    /// The colours that are seen where no entity is, in each of so many images: (B, C) in [0, 1]. None where entities do not cover what is
+    /// behind them.
+    pub fn ground(&self, images: usize, channels: usize) -> Result<Option<Tensor>> {
+        match self {
+            Self::Mixture { background: Some(logits) } => {
+                candle_nn::ops::sigmoid(&logits.detach().broadcast_as((images, channels))?.contiguous()?).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
     /// Nats that the background of an image of `channels` channels costs, on top of entities and their places.
     pub fn background_nats(&self, channels: usize) -> f64 {
         match self {

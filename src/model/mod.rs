@@ -116,10 +116,15 @@ impl Model {
 
     /// The figure's upper row: images (B, H, W, C) → candidates and entities.
     pub fn encode(&self, images: &Tensor, selection: &Selection) -> Result<Encoding> {
-        let candidates = self.encoder.candidates(images)?; //                 (B, N, D)
+        let candidates = self.candidates(images)?; //                         (B, N, D)
         let cells = selection.select(&candidates, images, self.grid, self.cell)?; // (B, K) places
         let entities = candidates.gather(&cells)?; //                         (B, K, D)
         Ok(Encoding { candidates, cells, entities })
+    }
+
+    /// Images (B, H, W, C) → candidates.
+    pub fn candidates(&self, images: &Tensor) -> Result<Posterior> {
+        self.encoder.candidates(images)
     }
 
     /// Latents (B, K, D) at cells → components (B, K, H, W, C').

@@ -29,16 +29,24 @@ pub struct Weights {
 pub struct Loss {
     /// (5), in the order of [`Loss::values`].
     terms: Tensor,
+    /// What training adds beside.
+    beside: Option<Tensor>,
 }
 
 impl Loss {
     pub(super) fn of(terms: [&Tensor; 5]) -> Result<Self> {
-        Ok(Self { terms: Tensor::stack(&terms, 0)? })
+        Ok(Self { terms: Tensor::stack(&terms, 0)?, beside: None })
+    }
+
+    /// The same and one term more, which reads no image of the batch.
+    pub fn beside(self, nats: Tensor) -> Self {
+        Self { beside: Some(nats), ..self }
     }
 
     /// What is minimised.
     pub fn total(&self) -> Result<Tensor> {
-        self.terms.get(0)
+        let total = self.terms.get(0)?;
+        self.beside.as_ref().map_or(Ok(total.clone()), |beside| total + beside)
     }
 
     /// −log p(x|z) in nats.
@@ -46,11 +54,13 @@ impl Loss {
         self.terms.get(1)
     }
 
-    /// The terms on the host: total; −log p(x|z); Σ_k KL_k, unweighted; the idle candidates' KL and the location charge as they entered
-    /// the loss.
-    pub fn values(&self) -> Result<[f64; 5]> {
-        let terms = self.terms.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>()?;
-        Ok([terms[0], terms[1], terms[2], terms[3], terms[4]])
+    /// The terms on the host: total; −log p(x|z); Σ_k KL_k, unweighted; the idle candidates' KL, the location charge and what is beside them
+    /// as they entered the loss.
+    pub fn values(&self) -> Result<[f64; 6]> {
+        let host = |x: &Tensor| x.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f64>();
+        let terms = host(&self.terms)?;
+        let beside = self.beside.as_ref().map_or(Ok(0.0), |beside| Ok::<_, candle_core::Error>(host(beside)?[0]))?;
+        Ok([terms[0] + beside, terms[1], terms[2], terms[3], terms[4], beside])
     }
 
     /// The same where they were computed.
@@ -69,7 +79,7 @@ impl Weights {
         if on_gpu(images) {
             let weights = [self.beta, self.idle_beta, self.location_charge];
             let candidates = if self.idle_beta == 0.0 { kls.clone() } else { inference.candidates.kl()? };
-            return Ok(Loss { terms: objective_on_gpu(weights, &log_probs, &kls, &candidates)? });
+            return Ok(Loss { terms: objective_on_gpu(weights, &log_probs, &kls, &candidates)?, beside: None });
         }
         let reconstruction = log_probs.mean(0)?.neg()?;
         let kl = kls.sum(1)?.mean(0)?;

@@ -128,6 +128,20 @@ impl Posterior {
         Self::new(Tensor::cat(&[means, &variances], D::Minus1)?, &self.latent)
     }
 
+    /// The posteriors at `rows`, as if those of all images stood in one list, in a new arrangement of (images, posteriors of each).
+    pub(crate) fn rows(&self, rows: &[u32], (images, each): (usize, usize)) -> Result<Self> {
+        let rows = Tensor::new(rows, self.parameters.device())?;
+        let parameters = self.parameters.flatten_to(1)?.index_select(&rows, 0)?;
+        Self::new(parameters.reshape((images, each, ()))?, &self.latent)
+    }
+
+    /// KL(self ‖ other) = ½ Σ (log σ'² − log σ² + (σ² + (μ − μ')²) / σ'² − 1) in nats, (B, N); 0 for deterministic latents.
+    pub fn kl_to(&self, other: &Self) -> Result<Tensor> {
+        let (Some(from), Some(to)) = (self.log_var()?, other.log_var()?) else { return self.kl() };
+        let spread = (from.exp()? + (self.mean()? - other.mean()?)?.sqr()?)?.mul(&to.neg()?.exp()?)?;
+        (((to - from)? + spread)? - 1.0)?.sum(D::Minus1)? * 0.5
+    }
+
     /// The same posteriors outside the graph: what is done with them costs no backward pass.
     pub fn detach(&self) -> Self {
         Self { parameters: self.parameters.detach(), latent: self.latent.clone(), kl: OnceLock::new() }

@@ -122,6 +122,8 @@ impl Trainer {
             return Ok(None);
         }
         self.adam.advance();
-        Ok(Some(StepReport { gradient_norm: measured.norm, ..self.report(plan, measured.terms) }))
+        let [loss, reconstruction, kl, idle, charge] = measured.terms;
+        let terms = [loss, reconstruction, kl, idle, charge, 0.0];
+        Ok(Some(StepReport { gradient_norm: measured.norm, ..self.report(plan, terms) }))
     }
 }

@@ -6,6 +6,7 @@ mod adam;
 #[cfg(feature = "cuda")]
 mod gpu;
 pub mod log;
+mod resynthesis;
 mod schedule;
 
 pub use adam::Adam;
@@ -13,10 +14,11 @@ pub use schedule::{Ramp, Schedule, Shape};
 
 use crate::config::{Config, Latent, Objective, OnNonfinite, Rank, TrainingConfig};
 use crate::layers::{Deposit, Extent};
-use crate::model::{Loss, Model, Selection, Variables, Weights};
+use crate::model::{Inference, Loss, Model, Selection, Variables, Weights};
 use crate::random;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
+use resynthesis::Resynthesis;
 
 /// So many updates left out in a row end the training: nothing is learnt any more.
 pub const MOST_SKIPS_IN_A_ROW: u64 = 10;
@@ -45,6 +47,8 @@ struct Plan {
     objective: Objective,
     selection: Selection,
     weights: Weights,
+    /// λ of the resynthesis.
+    resynthesis: f64,
 }
 
 /// A step that was begun.
@@ -91,6 +95,8 @@ pub struct StepReport {
     pub idle_nats: f64,
     /// The location charge.
     pub charge_nats: f64,
+    /// What scenes put together anew add, as it entered the loss.
+    pub resynthesis_nats: f64,
     /// Norm of the gradient before clipping; NaN where the loss was not finite.
     pub gradient_norm: f64,
     /// Adam's step size.
@@ -194,8 +200,11 @@ impl Trainer {
 
     /// The part of a step that needs nobody to wait: on a GPU, to set it going; on the CPU, all of it.
     fn begin(&mut self, images: &Tensor) -> Result<Begun, TrainError> {
+        // A step that puts scenes together does so on the host.
         #[cfg(feature = "cuda")]
-        if let Some(mut gpu) = self.gpu.take() {
+        if self.now(&self.config.training.resynthesis) == 0.0
+            && let Some(mut gpu) = self.gpu.take()
+        {
             let begun = self.begin_on_gpu(&mut gpu, images).map(|plan| Begun::OnGpu(plan, images.clone()));
             self.gpu = Some(gpu);
             return begun;
@@ -258,7 +267,7 @@ impl Trainer {
     fn report(
         &self,
         plan: &Plan,
-        [loss, reconstruction_nats, kl_nats, idle_nats, charge_nats]: [f64; 5],
+        [loss, reconstruction_nats, kl_nats, idle_nats, charge_nats, resynthesis_nats]: [f64; 6],
     ) -> StepReport {
         StepReport {
             step: self.steps.done + 1,
@@ -267,6 +276,7 @@ impl Trainer {
             kl_nats,
             idle_nats,
             charge_nats,
+            resynthesis_nats,
             gradient_norm: f64::NAN,
             learning_rate: self.now(&self.config.training.learning_rate),
             beta: plan.weights.beta,
@@ -281,6 +291,7 @@ impl Trainer {
             ("the KL", report.kl_nats),
             ("the idle candidates' KL", report.idle_nats),
             ("the location charge", report.charge_nats),
+            ("the resynthesis", report.resynthesis_nats),
             ("the loss", report.loss),
         ];
         let Some((term, value)) = terms.into_iter().find(|(_, value)| !value.is_finite()) else { return Ok(None) };
@@ -317,17 +328,35 @@ impl Trainer {
         };
         let TrainingConfig { location_charge, idle_beta, objective, .. } = &self.config.training;
         let weights = Weights { beta, idle_beta: self.now(idle_beta), location_charge: self.now(location_charge) };
-        Plan { objective: *objective, selection: self.selection(), weights }
+        let resynthesis = self.now(&self.config.training.resynthesis);
+        Plan { objective: *objective, selection: self.selection(), weights, resynthesis }
     }
 
     /// The loss of images (B, H, W, C) for noise (B, S, K, D).
     fn loss(&self, plan: &Plan, images: &Tensor, noise: &Tensor) -> candle_core::Result<Loss> {
         let (model, selection) = (&self.tracked, &plan.selection);
         match plan.objective {
-            Objective::Elbo => plan.weights.loss(&model.forward(images, selection, Some(&noise.squeeze(1)?))?, images),
+            Objective::Elbo => {
+                let inference = model.forward(images, selection, Some(&noise.squeeze(1)?))?;
+                let loss = plan.weights.loss(&inference, images)?;
+                match self.resynthesis(plan, images, &inference)? {
+                    Some(nats) => Ok(loss.beside((nats * plan.resynthesis)?)),
+                    None => Ok(loss),
+                }
+            }
             Objective::Iwae { .. } => model.iwae_loss(images, &model.encode(images, selection)?, noise),
             Objective::Dreg { .. } => model.dreg_loss(&self.model, images, &model.encode(images, selection)?, noise),
         }
+    }
+
+    /// What scenes put together from what was found in these images teach, if there are to be such.
+    fn resynthesis(&self, plan: &Plan, images: &Tensor, inference: &Inference) -> candle_core::Result<Option<Tensor>> {
+        if plan.resynthesis == 0.0 {
+            return Ok(None);
+        }
+        let mut rng = random::stream(self.config.training.seed, "resynthesis", self.steps.done);
+        let scenes = Resynthesis::of(&self.tracked, inference, images, plan.selection.radius, &mut rng)?;
+        scenes.map(|scenes| scenes.nats(&self.tracked)).transpose()
     }
 
     /// The reparametrisation noise of a step, (B, K, D): a function of seed and step, so that a resumed run continues it.

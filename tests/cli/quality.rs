@@ -57,7 +57,7 @@ fn refined_means_draw_better_and_leave_the_counts() {
 
     let z = |flags: &str, out: &str| {
         place.mevae(&format!("decompose {run} --scenes single --count 1 --out {out} {flags}")).ok();
-        place.json(&format!("{out}/entities.json"))
+        place.json(format!("{out}/entities.json"))
     };
     let (plain, refined) = (z("", "plain"), z("--refine 5", "refined"));
     assert_eq!(plain[0]["cell"], refined[0]["cell"]);

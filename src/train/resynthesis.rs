@@ -1,0 +1,372 @@
+//! Scenes put together anew from entities that were found in others: of these it is known which cells should speak, and what they should
+//! say.
+//!
+//! The likelihood alone does not mind whether two entities share an object, or one draws two that lie close. But an object that was found
+//! in one place can be cut out and put down in another, beside objects from other scenes, as the prior has it: entities are independent,
+//! and so are their places. What was wrongly torn apart or joined does not lie together again by chance, so what is right prevails.
+//!
+//! > λ ( Σ_k KL(q_k ‖ q̃_k) + 2 Σ_n KL(q̃_n ‖ N(0, I)) )
+//!
+//! q_k is what the encoder said of entity k where it was found, without a gradient, q̃_k what it says at the new place, and n runs over
+//! all the other cells. The sleep phase of Hinton et al. 1995 ("The wake-sleep algorithm for unsupervised neural networks") trains a
+//! recogniser like this, on what the model dreams; these scenes are made of real pixels.
+
+use crate::layers::Extent;
+use crate::model::{Cells, Inference, Model, Posterior};
+use candle_core::{DType, Device, Result, Tensor};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+
+/// Weight of the KL of the cells that should say nothing.
+const SILENCE: f64 = 2.0;
+/// An entity is cut out whose pixels are so much its own: Σ share² / Σ share over what it draws.
+const OWN: f32 = 0.8;
+/// … and so many pixels of it, counted by their brightness where there is no mask.
+const FEWEST_PIXELS: f32 = 20.0;
+/// So much of it must lie within the image at its new place.
+const INSIDE: f32 = 0.97;
+/// Attempts to find another entity or place that fits.
+const TRIES: usize = 10;
+
+/// New scenes, and what is known of them.
+#[derive(Debug)]
+pub(super) struct Resynthesis {
+    /// (B', H, W, C)
+    images: Tensor,
+    /// (B', K): those of the entities in each, and others.
+    cells: Cells,
+    /// (B', K): 1 where there is an entity.
+    known: Tensor,
+    /// What the encoder said of it.
+    wanted: Posterior,
+}
+
+impl Resynthesis {
+    /// Half as many scenes as there are images in the inference, if at least two entities of it can be cut out; none of a scene within
+    /// `radius` cells of another.
+    pub fn of(
+        model: &Model,
+        inference: &Inference,
+        images: &Tensor,
+        radius: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Option<Self>> {
+        let stock = Stock::of(model, inference, images)?;
+        if stock.found.len() < 2 {
+            return Ok(None);
+        }
+        let scenes: Vec<Scene> = (0..stock.present.len().div_ceil(2)).map(|_| stock.scene(radius, rng)).collect();
+        let (count, entities) = (scenes.len(), stock.entities);
+        let (mut cells, mut rows, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        for scene in &scenes {
+            let there = scene.entities.len();
+            let mut here: Vec<usize> = scene.entities.iter().map(|(_, cell)| *cell).collect();
+            // There always are K different cells; nothing is asked of those that fill up.
+            let free: Vec<usize> = (0..).filter(|cell| !here.contains(cell)).take(entities - there).collect();
+            here.extend(free);
+            cells.push(here);
+            let row = |found: usize| (stock.found[found].image * entities + stock.found[found].entity) as u32;
+            rows.extend(scene.entities.iter().map(|(found, _)| row(*found)));
+            rows.resize(cells.len() * entities, 0);
+            known.extend((0..entities).map(|k| f32::from(u8::from(k < there))));
+        }
+        let device = images.device();
+        let pixels: Vec<f32> = scenes.into_iter().flat_map(|scene| scene.pixels).collect();
+        let Extent { height, width, channels } = stock.image;
+        Ok(Some(Self {
+            images: Tensor::from_vec(pixels, (count, height, width, channels), device)?.to_dtype(images.dtype())?,
+            cells: Cells::new(&cells, device)?,
+            known: Tensor::from_vec(known, (count, entities), device)?.to_dtype(images.dtype())?,
+            wanted: inference.entities.detach().rows(&rows, (count, entities))?,
+        }))
+    }
+
+    /// What is in brackets above, a mean over the scenes.
+    pub fn nats(&self, model: &Model) -> Result<Tensor> {
+        let candidates = model.candidates(&self.images)?; // (B', N, D)
+        let here = candidates.gather(&self.cells)?; // (B', K, D)
+        let said = (self.wanted.kl_to(&here)? * &self.known)?.sum(1)?.mean(0)?;
+        let silent = (candidates.kl()?.sum(1)? - (here.kl()? * &self.known)?.sum(1)?)?.mean(0)?;
+        said + (silent * SILENCE)?
+    }
+}
+
+/// Everything that scenes can be made of, on the host.
+struct Stock {
+    image: Extent,
+    /// K
+    entities: usize,
+    /// Columns of the grid.
+    columns: usize,
+    /// Pixels that a cell is high and wide.
+    cell: (usize, usize),
+    /// (B, H, W, C)
+    pixels: Vec<f32>,
+    /// How much of each pixel belongs to each entity: (B, K, H, W).
+    shares: Vec<f32>,
+    /// The colours behind the entities, (B, C), where these cover them; otherwise the brighter of two pixels is seen.
+    ground: Option<Vec<f32>>,
+    /// How many entities say something in each image.
+    present: Vec<usize>,
+    found: Vec<Found>,
+}
+
+/// An entity that can be cut out.
+struct Found {
+    image: usize,
+    entity: usize,
+    cell: usize,
+    /// Its pixels, each as much as it matters.
+    matter: f32,
+}
+
+struct Scene {
+    /// (H, W, C)
+    pixels: Vec<f32>,
+    /// Which of the found ones, and in which cell.
+    entities: Vec<(usize, usize)>,
+}
+
+impl Stock {
+    fn of(model: &Model, inference: &Inference, images: &Tensor) -> Result<Self> {
+        let host =
+            |x: &Tensor| x.detach().to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>();
+        let image = model.image();
+        let (batch, entities) = inference.entities.dims2()?;
+        let mut shares = host(&inference.compositor.strengths(&inference.components.drawn()?.detach())?)?;
+        let ground = inference.compositor.ground(batch, image.channels)?.as_ref().map(host).transpose()?;
+        if ground.is_none() {
+            shares.chunks_exact_mut(entities * image.height * image.width).for_each(|of| share(of, entities));
+        }
+        let (rows, columns) = model.grid();
+        let pixels = host(images)?;
+        let mut stock = Self {
+            image,
+            entities,
+            columns,
+            cell: model.cell(),
+            pixels,
+            shares,
+            ground,
+            present: vec![],
+            found: vec![],
+        };
+        stock.find(&inference.entities.kl_map()?, &inference.cells.lists()?, ((rows * columns) as f32).ln());
+        Ok(stock)
+    }
+
+    /// Entities that say at least `least` nats, and those of them that can be cut out.
+    fn find(&mut self, kl: &[Vec<f32>], cells: &[Vec<usize>], least: f32) {
+        for (image, (kl, cells)) in kl.iter().zip(cells).enumerate() {
+            let there: Vec<usize> = (0..self.entities).filter(|entity| kl[*entity] >= least).collect();
+            self.present.push(there.len());
+            for entity in there {
+                let found = Found { image, entity, cell: cells[entity], matter: 0.0 };
+                let (mut matter, mut own) = (0.0, 0.0);
+                for (pixel, share) in self.shares_of(&found).iter().enumerate() {
+                    matter += share * self.weight(image, pixel);
+                    own += share * share * self.weight(image, pixel);
+                }
+                if own >= OWN * matter && matter >= FEWEST_PIXELS {
+                    self.found.push(Found { matter, ..found });
+                }
+            }
+        }
+    }
+
+    /// One more scene: as many entities as some image has, each in a cell where some other was found.
+    fn scene(&self, radius: usize, rng: &mut ChaCha8Rng) -> Scene {
+        let like = rng.random_range(0..self.present.len());
+        let channels = self.image.channels;
+        let mut scene = Scene { pixels: vec![0.0; self.image.len()], entities: Vec::new() };
+        if let Some(ground) = &self.ground {
+            let colour = &ground[like * channels..][..channels];
+            scene.pixels.chunks_exact_mut(channels).for_each(|pixel| pixel.copy_from_slice(colour));
+        }
+        for _ in 0..self.present[like] {
+            let fitting = (0..TRIES).find_map(|_| {
+                let which = rng.random_range(0..self.found.len());
+                let cell = self.found[rng.random_range(0..self.found.len())].cell;
+                let near = |other: usize| {
+                    let rows = (cell / self.columns).abs_diff(other / self.columns);
+                    rows.max((cell % self.columns).abs_diff(other % self.columns)) <= radius
+                };
+                let free = !scene.entities.iter().any(|(_, other)| near(*other));
+                (free && self.lies_inside(which, cell)).then_some((which, cell))
+            });
+            if let Some((which, cell)) = fitting {
+                self.put(which, cell, &mut scene.pixels);
+                scene.entities.push((which, cell));
+            }
+        }
+        scene
+    }
+
+    fn lies_inside(&self, which: usize, cell: usize) -> bool {
+        let found = &self.found[which];
+        let shares = self.shares_of(found);
+        let inside: f32 = self.moved(found, cell).map(|(from, _)| shares[from] * self.weight(found.image, from)).sum();
+        inside >= INSIDE * found.matter
+    }
+
+    /// Puts an entity down in a cell, over what is there.
+    fn put(&self, which: usize, cell: usize, canvas: &mut [f32]) {
+        let found = &self.found[which];
+        let (shares, channels) = (self.shares_of(found), self.image.channels);
+        let covers = self.ground.is_some();
+        for (from, to) in self.moved(found, cell) {
+            let pixel = &self.pixels[(found.image * shares.len() + from) * channels..][..channels];
+            for (below, above) in canvas[to * channels..].iter_mut().zip(pixel) {
+                *below = match covers {
+                    true if shares[from] > 0.5 => *above,
+                    true => *below,
+                    false => below.max(above * shares[from]),
+                };
+            }
+        }
+    }
+
+    /// Pixels of an image, and where they come to lie when an entity of it moves to another cell.
+    fn moved(&self, found: &Found, cell: usize) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let Extent { height, width, .. } = self.image;
+        let by = |from: usize, to: usize, pixels: usize| (to as isize - from as isize) * pixels as isize;
+        let down = by(found.cell / self.columns, cell / self.columns, self.cell.0);
+        let right = by(found.cell % self.columns, cell % self.columns, self.cell.1);
+        (0..height).flat_map(move |y| {
+            let row = y.checked_add_signed(down).filter(|row| *row < height);
+            (0..width).filter_map(move |x| {
+                let column = x.checked_add_signed(right).filter(|column| *column < width)?;
+                Some((y * width + x, row? * width + column))
+            })
+        })
+    }
+
+    /// (H, W)
+    fn shares_of(&self, found: &Found) -> &[f32] {
+        let pixels = self.image.height * self.image.width;
+        &self.shares[(found.image * self.entities + found.entity) * pixels..][..pixels]
+    }
+
+    /// How much a pixel matters: its brightness, or where colours are masked, 1.
+    fn weight(&self, image: usize, pixel: usize) -> f32 {
+        let Extent { height, width, channels } = self.image;
+        let brightest = |pixel: &[f32]| pixel.iter().copied().fold(0.0, f32::max);
+        match self.ground {
+            Some(_) => 1.0,
+            None => brightest(&self.pixels[(image * height * width + pixel) * channels..][..channels]),
+        }
+    }
+}
+
+/// Divides each pixel of one image among the K entities that would draw it, by how strongly: (K, H, W).
+fn share(strengths: &mut [f32], entities: usize) {
+    // What hardly anyone draws is hardly anyone's.
+    const NOBODY: f32 = 0.02;
+    let pixels = strengths.len() / entities.max(1);
+    for pixel in 0..pixels {
+        let sum = (0..entities).map(|entity| strengths[entity * pixels + pixel]).sum::<f32>() + NOBODY;
+        (0..entities).for_each(|entity| strengths[entity * pixels + pixel] /= sum);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random;
+
+    /// Two images of 12×12 pixels in cells of 4: in each a block of 4×4 pixels fills the cell (1, 1), in the first brighter, and K = 2
+    /// entities of which the second draws nothing.
+    fn stock(ground: Option<Vec<f32>>) -> Stock {
+        let image = Extent::new(12, 12, 1);
+        let block = |p: usize| (4..8).contains(&(p / 12)) && (4..8).contains(&(p % 12));
+        let of = |inside: f32, p: usize| if block(p) { inside } else { 0.0 };
+        let pixels = (0..288).map(|p| of([0.9, 0.5][p / 144], p % 144)).collect();
+        let shares = (0..576).map(|p| of([1.0, 0.0][p / 144 % 2], p % 144)).collect();
+        let (present, found) = (vec![], vec![]);
+        let mut stock = Stock { image, entities: 2, columns: 3, cell: (4, 4), pixels, shares, ground, present, found };
+        stock.find(&[vec![20.0, 1.0], vec![30.0, 2.0]], &[vec![4, 0], vec![4, 8]], 2.0);
+        stock
+    }
+
+    #[test]
+    fn what_says_enough_and_is_large_enough_is_found() {
+        // 16 pixels: few where they count by brightness, enough of them never.
+        let mut stock = stock(None);
+        assert_eq!((stock.present.clone(), stock.found.len()), (vec![1, 2], 0));
+        stock.pixels.iter_mut().for_each(|pixel| *pixel *= 3.0);
+        (stock.present, stock.found) = (vec![], vec![]);
+        stock.find(&[vec![20.0, 1.0], vec![30.0, 2.0]], &[vec![4, 0], vec![4, 8]], 2.0);
+        let found: Vec<_> = stock.found.iter().map(|found| (found.image, found.entity, found.cell)).collect();
+        assert_eq!(found, [(0, 0, 4), (1, 0, 4)]);
+    }
+
+    #[test]
+    fn an_entity_that_shares_its_pixels_is_not_cut_out() {
+        let mut stock = stock(None);
+        stock.pixels.iter_mut().for_each(|pixel| *pixel *= 3.0);
+        stock.shares[..144].iter_mut().for_each(|share| *share *= 0.5);
+        (stock.present, stock.found) = (vec![], vec![]);
+        stock.find(&[vec![20.0, 1.0], vec![30.0, 2.0]], &[vec![4, 0], vec![4, 8]], 2.0);
+        assert_eq!(stock.found.iter().map(|found| found.image).collect::<Vec<_>>(), [1]);
+    }
+
+    #[test]
+    fn an_entity_moves_by_whole_cells_and_covers_or_adds() {
+        for (ground, behind) in [(None, 0.0), (Some(vec![0.25, 0.25]), 0.25)] {
+            let mut stock = stock(ground);
+            stock.found = vec![Found { image: 0, entity: 0, cell: 4, matter: 16.0 }];
+            let mut canvas = vec![behind; 144];
+            stock.put(0, 2, &mut canvas);
+            for (p, &pixel) in canvas.iter().enumerate() {
+                let there = p / 12 < 4 && p % 12 >= 8;
+                assert_eq!(pixel, if there { 0.9 } else { behind }, "pixel {p}");
+            }
+            // What is brighter stays, but what is covered does not.
+            let mut canvas = vec![1.0; 144];
+            stock.put(0, 4, &mut canvas);
+            assert_eq!(canvas[4 * 12 + 4], if stock.ground.is_some() { 0.9 } else { 1.0 });
+            assert!(stock.moved(&stock.found[0], 0).all(|(from, to)| from >= to && from - to == 4 * 12 + 4));
+        }
+    }
+
+    #[test]
+    fn scenes_hold_entities_where_they_say_and_apart() {
+        let mut stock = stock(Some(vec![0.0, 0.0]));
+        stock.present = vec![2, 2];
+        // 16 masked pixels are too few to be found by the rule.
+        stock.found =
+            [(0, 0), (0, 8), (1, 2), (1, 6)].map(|(image, cell)| Found { image, entity: 0, cell, matter: 16.0 }).into();
+        // They lie in cell 4 of the images, so that only those of cell 4 could move anywhere.
+        stock.found.iter_mut().for_each(|found| found.cell = 4);
+        stock.found.extend([0, 2, 6, 8].map(|cell| Found { image: 0, entity: 0, cell, matter: 1e9 }));
+        let mut several = 0;
+        for seed in 0..50 {
+            let scene = stock.scene(1, &mut random::stream(seed, "test", 0));
+            let mut expected = vec![0.0f32; 144];
+            for &(which, cell) in &scene.entities {
+                assert!(which < 4, "what would be lost beyond the border is not put there");
+                for (p, pixel) in expected.iter_mut().enumerate() {
+                    if (p / 12 / 4, p % 12 / 4) == (cell / 3, cell % 3) {
+                        *pixel = [0.9, 0.5][stock.found[which].image];
+                    }
+                }
+            }
+            assert_eq!(scene.pixels, expected);
+            assert!(scene.entities.len() <= 2);
+            if let [(_, a), (_, b)] = scene.entities[..] {
+                assert!((a / 3).abs_diff(b / 3).max((a % 3).abs_diff(b % 3)) > 1, "cells {a} and {b}");
+                several += 1;
+            }
+            assert_eq!(scene.pixels, stock.scene(1, &mut random::stream(seed, "test", 0)).pixels);
+        }
+        assert!(several > 10, "{several} scenes of two");
+    }
+
+    #[test]
+    fn shares_of_a_pixel_add_up_to_nearly_one_where_it_is_drawn() {
+        let mut strengths = vec![0.9, 0.0, 0.3, 0.0];
+        share(&mut strengths, 2);
+        assert!((strengths[0] - 0.9 / 1.22).abs() < 1e-6 && (strengths[2] - 0.3 / 1.22).abs() < 1e-6);
+        assert_eq!((strengths[1], strengths[3]), (0.0, 0.0));
+    }
+}
