@@ -74,7 +74,8 @@
 //! chance in any way, torn or joined ones never again in the way that made them look like one.
 //!
 //! **Refinement** (Cremer et al. 2018, Kim et al. 2018; in use, not in training). Where one pass of the encoder is not enough, the posterior
-//! means of the present entities can be [refined](model::Model::refined) by gradient steps on the bound of the very image.
+//! means of the present entities can be [refined](model::Model::refined) by gradient steps on the bound, taken at the means, of the very
+//! image.
 //!
 //! **Selection** (Nash et al. 2017). The K candidates of largest KL are kept: information is needed where the objects are and
 //! not where there is only background. Neighbouring cells see the same object, so a kept candidate can forbid its neighbours

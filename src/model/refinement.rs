@@ -7,8 +7,8 @@
 //! > μ ← argmax log p(x|μ) − Σ_k KL(q_k ‖ N(0, I))
 //!
 //! It is for entities that are there: refined too, a superfluous one would find something to do. Cells and variances stay what the
-//! encoder said, so this is still a posterior, and its ELBO still a bound, which rises too where the variances are as small as training
-//! makes them.
+//! encoder said, so this is still a posterior, and its ELBO still a bound. It need not rise too: a sharper mean would often have a smaller
+//! variance.
 
 use super::{Inference, Model};
 use candle_core::{Result, Tensor, Var};
