@@ -210,7 +210,8 @@ fn for_tetrominoes(config: &mut Config) {
     config.model.decoder.placement = Placement::Glimpse { patch: 24 };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.4);
     config.training.resynthesis = Schedule::linear(0.0, 1.0, 0.2, 0.3);
-    config.training.steps = 4_000;
+    config.training.steps = 10_000;
+    config.training.validate_every = 1_000;
 }
 
 /// The default's latent with a β that grows: entities learn to draw before what they say costs its full price.
