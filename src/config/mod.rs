@@ -96,11 +96,11 @@ pub struct TrainingConfig {
     pub location_charge: Schedule,
     /// Factor of the KL of the idle candidates, those that are not kept: a regulariser beside the ELBO, after which the KL map peaks
     /// once for each object.
-    #[serde(default = "idle_beta")]
+    #[serde(default = "nothing")]
     pub idle_beta: Schedule,
     /// λ, weight of what scenes teach that are put together anew from entities found in others: a regulariser beside the ELBO, for models of
     /// which any cell says the same. 0 leaves it out, and its work.
-    #[serde(default = "no_resynthesis")]
+    #[serde(default = "nothing")]
     pub resynthesis: Schedule,
     /// Gradients whose norm over all variables is larger are scaled down to this; 0 leaves them alone.
     pub clip: f64,
@@ -121,13 +121,8 @@ pub struct TrainingConfig {
     pub on_nonfinite: OnNonfinite,
 }
 
-/// Runs that were saved before there was an idle KL had none.
-fn idle_beta() -> Schedule {
-    0.0.into()
-}
-
-/// Runs that were saved before there was a resynthesis had none.
-fn no_resynthesis() -> Schedule {
+/// Runs that were saved before there was an idle KL, or a resynthesis, had none.
+fn nothing() -> Schedule {
     0.0.into()
 }
 

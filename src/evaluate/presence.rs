@@ -12,7 +12,7 @@
 //! Two entities that draw the same object would each seem superfluous, so entities are taken out one at a time, the least
 //! worthwhile first, until every one that is left pays for itself. All at the posterior means.
 
-use crate::model::{Inference, Model};
+use crate::model::{Inference, Model, indicator};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// For every image and entity whether it is present, given the inference at the posterior means and its drawn components.
@@ -52,10 +52,7 @@ fn log_prob(
     images: &Tensor,
     present: &[Vec<bool>],
 ) -> Result<Vec<f32>> {
-    let device = components.device();
-    let k = present.first().map_or(0, Vec::len);
-    let mask = Tensor::from_iter(present.iter().flatten().map(|p| f32::from(u8::from(*p))), device)?;
-    let kept = inference.compositor.keep(components, &mask.reshape((present.len(), k))?)?;
+    let kept = inference.compositor.keep(components, &indicator(present, components.device())?)?;
     let logits = inference.compositor.compose_drawn(&kept)?;
     model.likelihood().log_prob(&logits, images)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec1()
 }

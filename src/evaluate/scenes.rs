@@ -8,7 +8,7 @@ use super::presence::presence;
 use super::report::Report;
 use super::segmentation::{BACKGROUND, Masks, SegmentationScores};
 use super::{CountTooLarge, SegmentationError};
-use crate::model::{Inference, Model, Selection};
+use crate::model::{Inference, Model, Selection, indicator};
 use crate::random;
 use candle_core::{DType, Device, Tensor};
 
@@ -77,11 +77,10 @@ impl Decomposition {
             if steps == 0 {
                 return Self::from_parts(inference, components, present);
             }
+            let there = indicator(&present, images.device())?;
             // A single candidate is all there is of its image, whatever it is worth.
-            let single = model.grid() == (1, 1);
-            let there = present.iter().flatten().map(|there| f32::from(u8::from(*there || single)));
-            let there = Tensor::from_iter(there, images.device())?.reshape(inference.entities.dims2()?)?;
-            let inference = model.refined(&inference, images, &there, steps)?;
+            let which = if model.grid() == (1, 1) { there.ones_like()? } else { there };
+            let inference = model.refined(&inference, images, &which, steps)?;
             let components = inference.components.drawn()?;
             Self::from_parts(inference, components, present)
         })

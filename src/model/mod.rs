@@ -25,6 +25,7 @@ pub use encoder::Encoder;
 pub use objective::{Loss, Weights};
 pub use posterior::{LOG_VAR_LIMIT, Posterior};
 pub use selector::{Cells, Selection, log_choose, top_k};
+pub(crate) use selector::{distance, indicator};
 pub use variables::Variables;
 
 use crate::config::{Likelihood, ModelConfig, Placement};

@@ -45,8 +45,10 @@ impl Loss {
 
     /// What is minimised.
     pub fn total(&self) -> Result<Tensor> {
-        let total = self.terms.get(0)?;
-        self.beside.as_ref().map_or(Ok(total.clone()), |beside| total + beside)
+        match &self.beside {
+            Some(beside) => self.terms.get(0)? + beside,
+            None => self.terms.get(0),
+        }
     }
 
     /// −log p(x|z) in nats.
@@ -57,9 +59,11 @@ impl Loss {
     /// The terms on the host: total; −log p(x|z); Σ_k KL_k, unweighted; the idle candidates' KL, the location charge and what is beside them
     /// as they entered the loss.
     pub fn values(&self) -> Result<[f64; 6]> {
-        let host = |x: &Tensor| x.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f64>();
-        let terms = host(&self.terms)?;
-        let beside = self.beside.as_ref().map_or(Ok(0.0), |beside| Ok::<_, candle_core::Error>(host(beside)?[0]))?;
+        let terms = self.terms.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec1::<f64>()?;
+        let beside = match &self.beside {
+            Some(beside) => beside.to_dtype(DType::F64)?.to_scalar()?,
+            None => 0.0,
+        };
         Ok([terms[0] + beside, terms[1], terms[2], terms[3], terms[4], beside])
     }
 

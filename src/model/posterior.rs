@@ -128,11 +128,9 @@ impl Posterior {
         Self::new(Tensor::cat(&[means, &variances], D::Minus1)?, &self.latent)
     }
 
-    /// The posteriors at `rows`, as if those of all images stood in one list, in a new arrangement of (images, posteriors of each).
-    pub(crate) fn rows(&self, rows: &[u32], (images, each): (usize, usize)) -> Result<Self> {
-        let rows = Tensor::new(rows, self.parameters.device())?;
-        let parameters = self.parameters.flatten_to(1)?.index_select(&rows, 0)?;
-        Self::new(parameters.reshape((images, each, ()))?, &self.latent)
+    /// Those of all images as if they were of one, (1, B·N, D), so that any image may [`gather`](Self::gather) them.
+    pub(crate) fn pooled(&self) -> Result<Self> {
+        Self::new(self.parameters.flatten_to(1)?.unsqueeze(0)?, &self.latent)
     }
 
     /// KL(self ‖ other) = ½ Σ (log σ'² − log σ² + (σ² + (μ − μ')²) / σ'² − 1) in nats, (B, N); 0 for deterministic latents.

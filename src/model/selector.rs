@@ -99,10 +99,8 @@ pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usiz
         if kept.len() == k {
             break;
         }
-        let (y, x) = (cell / columns, cell % columns);
-        let near = |&other: &usize| y.abs_diff(other / columns).max(x.abs_diff(other % columns)) <= radius;
         // A cell is at distance 0 of itself only, so radius 0 suppresses nothing.
-        if kept.iter().any(near) {
+        if kept.iter().any(|&other| distance(cell, other, columns) <= radius) {
             suppressed.push(cell);
         } else {
             kept.push(cell);
@@ -111,6 +109,17 @@ pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usiz
     let missing = k.saturating_sub(kept.len());
     kept.extend(suppressed.into_iter().take(missing));
     kept
+}
+
+/// How far two cells of a grid are apart, in cells, in the larger of the two directions.
+pub(crate) fn distance(a: usize, b: usize, columns: usize) -> usize {
+    (a / columns).abs_diff(b / columns).max((a % columns).abs_diff(b % columns))
+}
+
+/// 1 where it is so and 0 where not, for K entities of each image: (B, K).
+pub(crate) fn indicator(so: &[Vec<bool>], device: &Device) -> Result<Tensor> {
+    let numbers = so.iter().flatten().map(|so| f32::from(u8::from(*so)));
+    Tensor::from_iter(numbers, device)?.reshape((so.len(), so.first().map_or(0, Vec::len)))
 }
 
 /// log C(n, k) in nats: what it costs to say which k of n cells are meant, all sets being equally likely.

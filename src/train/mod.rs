@@ -355,7 +355,7 @@ impl Trainer {
             return Ok(None);
         }
         let mut rng = random::stream(self.config.training.seed, "resynthesis", self.steps.done);
-        let scenes = Resynthesis::of(&self.tracked, inference, images, plan.selection.radius, &mut rng)?;
+        let scenes = Resynthesis::of(&self.model, inference, images, plan.selection.radius, &mut rng)?;
         scenes.map(|scenes| scenes.nats(&self.tracked)).transpose()
     }
 

@@ -12,7 +12,7 @@
 //! recogniser like this, on what the model dreams; these scenes are made of real pixels.
 
 use crate::layers::Extent;
-use crate::model::{Cells, Inference, Model, Posterior};
+use crate::model::{Cells, Inference, Model, Posterior, distance, indicator};
 use candle_core::{DType, Device, Result, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
@@ -56,28 +56,28 @@ impl Resynthesis {
             return Ok(None);
         }
         let scenes: Vec<Scene> = (0..stock.present.len().div_ceil(2)).map(|_| stock.scene(radius, rng)).collect();
-        let (count, entities) = (scenes.len(), stock.entities);
-        let (mut cells, mut rows, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cells, mut which, mut known) = (Vec::new(), Vec::new(), Vec::new());
         for scene in &scenes {
-            let there = scene.entities.len();
-            let mut here: Vec<usize> = scene.entities.iter().map(|(_, cell)| *cell).collect();
+            let (mut those, mut here): (Vec<usize>, Vec<usize>) = scene.entities.iter().copied().unzip();
+            those.iter_mut().for_each(|found| *found = stock.number(&stock.found[*found]));
+            known.push((0..stock.entities).map(|k| k < those.len()).collect());
             // There always are K different cells; nothing is asked of those that fill up.
-            let free: Vec<usize> = (0..).filter(|cell| !here.contains(cell)).take(entities - there).collect();
+            those.resize(stock.entities, 0);
+            let free: Vec<usize> =
+                (0..).filter(|cell| !here.contains(cell)).take(stock.entities - here.len()).collect();
             here.extend(free);
             cells.push(here);
-            let row = |found: usize| (stock.found[found].image * entities + stock.found[found].entity) as u32;
-            rows.extend(scene.entities.iter().map(|(found, _)| row(*found)));
-            rows.resize(cells.len() * entities, 0);
-            known.extend((0..entities).map(|k| f32::from(u8::from(k < there))));
+            which.push(those);
         }
         let device = images.device();
         let pixels: Vec<f32> = scenes.into_iter().flat_map(|scene| scene.pixels).collect();
         let Extent { height, width, channels } = stock.image;
         Ok(Some(Self {
-            images: Tensor::from_vec(pixels, (count, height, width, channels), device)?.to_dtype(images.dtype())?,
+            images: Tensor::from_vec(pixels, (which.len(), height, width, channels), device)?
+                .to_dtype(images.dtype())?,
             cells: Cells::new(&cells, device)?,
-            known: Tensor::from_vec(known, (count, entities), device)?.to_dtype(images.dtype())?,
-            wanted: inference.entities.detach().rows(&rows, (count, entities))?,
+            known: indicator(&known, device)?.to_dtype(images.dtype())?,
+            wanted: inference.entities.detach().pooled()?.gather(&Cells::new(&which, device)?)?,
         }))
     }
 
@@ -133,7 +133,9 @@ impl Stock {
             |x: &Tensor| x.detach().to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>();
         let image = model.image();
         let (batch, entities) = inference.entities.dims2()?;
-        let mut shares = host(&inference.compositor.strengths(&inference.components.drawn()?.detach())?)?;
+        // Drawn by a model outside the graph: no backward pass goes through this.
+        let components = model.decode(&inference.z.detach(), &inference.cells)?.drawn()?;
+        let mut shares = host(&inference.compositor.strengths(&components)?)?;
         let ground = inference.compositor.ground(batch, image.channels)?.as_ref().map(host).transpose()?;
         if ground.is_none() {
             shares.chunks_exact_mut(entities * image.height * image.width).for_each(|of| share(of, entities));
@@ -164,8 +166,9 @@ impl Stock {
                 let found = Found { image, entity, cell: cells[entity], matter: 0.0 };
                 let (mut matter, mut own) = (0.0, 0.0);
                 for (pixel, share) in self.shares_of(&found).iter().enumerate() {
-                    matter += share * self.weight(image, pixel);
-                    own += share * share * self.weight(image, pixel);
+                    let weight = self.weight(image, pixel);
+                    matter += share * weight;
+                    own += share * share * weight;
                 }
                 if own >= OWN * matter && matter >= FEWEST_PIXELS {
                     self.found.push(Found { matter, ..found });
@@ -187,11 +190,7 @@ impl Stock {
             let fitting = (0..TRIES).find_map(|_| {
                 let which = rng.random_range(0..self.found.len());
                 let cell = self.found[rng.random_range(0..self.found.len())].cell;
-                let near = |other: usize| {
-                    let rows = (cell / self.columns).abs_diff(other / self.columns);
-                    rows.max((cell % self.columns).abs_diff(other % self.columns)) <= radius
-                };
-                let free = !scene.entities.iter().any(|(_, other)| near(*other));
+                let free = scene.entities.iter().all(|(_, other)| distance(cell, *other, self.columns) > radius);
                 (free && self.lies_inside(which, cell)).then_some((which, cell))
             });
             if let Some((which, cell)) = fitting {
@@ -244,7 +243,12 @@ impl Stock {
     /// (H, W)
     fn shares_of(&self, found: &Found) -> &[f32] {
         let pixels = self.image.height * self.image.width;
-        &self.shares[(found.image * self.entities + found.entity) * pixels..][..pixels]
+        &self.shares[self.number(found) * pixels..][..pixels]
+    }
+
+    /// Its place among the entities of all images, (B·K).
+    fn number(&self, found: &Found) -> usize {
+        found.image * self.entities + found.entity
     }
 
     /// How much a pixel matters: its brightness, or where colours are masked, 1.
@@ -284,8 +288,13 @@ mod tests {
         let shares = (0..576).map(|p| of([1.0, 0.0][p / 144 % 2], p % 144)).collect();
         let (present, found) = (vec![], vec![]);
         let mut stock = Stock { image, entities: 2, columns: 3, cell: (4, 4), pixels, shares, ground, present, found };
-        stock.find(&[vec![20.0, 1.0], vec![30.0, 2.0]], &[vec![4, 0], vec![4, 8]], 2.0);
+        find_again(&mut stock);
         stock
+    }
+
+    fn find_again(stock: &mut Stock) {
+        (stock.present, stock.found) = (vec![], vec![]);
+        stock.find(&[vec![20.0, 1.0], vec![30.0, 2.0]], &[vec![4, 0], vec![4, 8]], 2.0);
     }
 
     #[test]
@@ -294,8 +303,7 @@ mod tests {
         let mut stock = stock(None);
         assert_eq!((stock.present.clone(), stock.found.len()), (vec![1, 2], 0));
         stock.pixels.iter_mut().for_each(|pixel| *pixel *= 3.0);
-        (stock.present, stock.found) = (vec![], vec![]);
-        stock.find(&[vec![20.0, 1.0], vec![30.0, 2.0]], &[vec![4, 0], vec![4, 8]], 2.0);
+        find_again(&mut stock);
         let found: Vec<_> = stock.found.iter().map(|found| (found.image, found.entity, found.cell)).collect();
         assert_eq!(found, [(0, 0, 4), (1, 0, 4)]);
     }
@@ -305,8 +313,7 @@ mod tests {
         let mut stock = stock(None);
         stock.pixels.iter_mut().for_each(|pixel| *pixel *= 3.0);
         stock.shares[..144].iter_mut().for_each(|share| *share *= 0.5);
-        (stock.present, stock.found) = (vec![], vec![]);
-        stock.find(&[vec![20.0, 1.0], vec![30.0, 2.0]], &[vec![4, 0], vec![4, 8]], 2.0);
+        find_again(&mut stock);
         assert_eq!(stock.found.iter().map(|found| found.image).collect::<Vec<_>>(), [1]);
     }
 
