@@ -1,7 +1,7 @@
 //! Scenes changed entity by entity: what changes in the picture, and what does not.
 
 use candle_core::{DType, Device, Tensor};
-use multi_entity_vae::config::{Background, CompositorConfig, Preset, Rank};
+use multi_entity_vae::config::{Background, Colours, CompositorConfig, Preset, Rank};
 use multi_entity_vae::evaluate::Decomposition;
 use multi_entity_vae::generate::edit::{Edit, Entities};
 use multi_entity_vae::layers::Extent;
@@ -44,7 +44,7 @@ fn close(a: &[f32], b: &[f32]) -> bool {
 #[test]
 fn a_scene_keeps_the_background_that_its_image_told() {
     let mut config = Preset::MultiEntity.config().model;
-    config.compositor = CompositorConfig::Mixture { background: Background::Median };
+    config.compositor = CompositorConfig::Mixture { background: Background::Median, colours: Colours::PerPixel };
     let model = Model::new(&config, Extent::new(64, 64, 3), Variables::new(1).builder(DType::F32, &CPU)).unwrap();
     let images =
         Tensor::cat(&[0.25f32, 0.75].map(|ground| Tensor::full(ground, (1, 64, 64, 3), &CPU).unwrap()), 0).unwrap();

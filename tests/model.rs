@@ -3,8 +3,8 @@
 use crate::gradients;
 use candle_core::{D, DType, Device, IndexOp, Result, Tensor, Var};
 use multi_entity_vae::config::{
-    Background, CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent,
-    Likelihood, ModelConfig, Placement, Posteriors, Preset, Rank, SelectorConfig,
+    Background, Colours, CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig,
+    Latent, Likelihood, ModelConfig, Placement, Posteriors, Preset, Rank, SelectorConfig,
 };
 use multi_entity_vae::evaluate::presence;
 use multi_entity_vae::layers::{Activation, Extent};
@@ -130,7 +130,7 @@ pub fn variants() -> Vec<Variant> {
             }
         }
     }
-    assert_eq!(variants.len(), 360);
+    assert_eq!(variants.len(), 420);
     for rank in Rank::ALL {
         let some = |v: &&Variant| v.config.selector.rank_by == rank && v.config.entities > 1 && v.image.channels > 1;
         assert!(variants.iter().filter(some).count() > 5, "{rank:?} is hardly tried");
@@ -403,7 +403,7 @@ fn closed_form(config: &CompositorConfig, l: &[f64]) -> f64 {
         }
         CompositorConfig::Sum => l.iter().map(|l| l - NOTHING).sum::<f64>() + NOTHING,
         CompositorConfig::Max => l.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        CompositorConfig::Mixture { background } => {
+        CompositorConfig::Mixture { background, .. } => {
             let ground = if *background == Background::Learned { -2.0 } else { 0.0 };
             let parts: Vec<_> = std::iter::once((ground, 0.0)).chain(l.chunks(2).map(|p| (p[0], p[1]))).collect();
             let side = |sign: f64| log_sum(&parts.iter().map(|(c, m)| m - softplus(sign * c)).collect::<Vec<_>>());
@@ -415,7 +415,7 @@ fn closed_form(config: &CompositorConfig, l: &[f64]) -> f64 {
 
 #[test]
 fn a_median_background_is_each_images_own() -> Result<()> {
-    let config = CompositorConfig::Mixture { background: Background::Median };
+    let config = CompositorConfig::Mixture { background: Background::Median, colours: Colours::PerPixel };
     let extent = Extent::new(3, 5, 3);
     let unbound = compositor(&config, extent, DType::F64)?;
     // Two grounds, among them black and white, and ink on seven of fifteen pixels.
@@ -439,8 +439,47 @@ fn a_median_background_is_each_images_own() -> Result<()> {
     }
     assert!(drawn(&unbound, &absent)?.concat().iter().all(|p| (p - 0.5).abs() < 1e-6), "no image is known");
     assert_eq!(unbound.background_nats(3), 3.0 * 256f64.ln());
-    let learned = compositor(&CompositorConfig::Mixture { background: Background::Learned }, extent, DType::F64)?;
+    let learned = CompositorConfig::Mixture { background: Background::Learned, colours: Colours::PerPixel };
+    let learned = compositor(&learned, extent, DType::F64)?;
     assert_eq!((learned.background_nats(3), drawn(&learned.on(&images)?, &absent)?), (0.0, drawn(&learned, &absent)?));
+    Ok(())
+}
+
+#[test]
+fn fresh_whole_images_are_no_brighter_together_than_one_alone() -> Result<()> {
+    for entities in [1, 4, 24, 256] {
+        let mut config = Preset::MultiEntity.config().model;
+        (config.decoder.placement, config.entities) = (Placement::Canvas, entities);
+        let start = Compositor::initial_logit(&config);
+        let components = Tensor::full(start, (1, entities, 1, 1, 1), &CPU)?;
+        let together = compositor(&config.compositor, Extent::new(1, 1, 1), DType::F64)?.compose_drawn(&components)?;
+        assert!(numbers(&together)?[0].abs() < 1e-12, "{entities}: {together}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_entity_of_uniform_colour_has_one_colour_and_a_mask() -> Result<()> {
+    let mut config = Preset::MultiEntity.config().model;
+    config.compositor = CompositorConfig::Mixture { background: Background::Median, colours: Colours::Uniform };
+    let variables = Variables::new(3);
+    let image = Extent::new(64, 64, 3);
+    let model = Model::new(&config, image, variables.builder(DType::F32, &CPU))?;
+    assert_eq!(variables.count(), config.parameters(image));
+    // Two entities in the cells (2, 5) and (8, 8), whose patches of 36 pixels do not cover everything.
+    let z = Tensor::randn(0f32, 1.0, (1, 2, 16), &CPU)?;
+    let drawn = model.decode(&z, &Cells::new(&[vec![2 * 16 + 5, 8 * 16 + 8]], &CPU)?)?.drawn()?;
+    assert_eq!(drawn.dims(), [1, 2, 64, 64, 4]);
+    let mut seen = Vec::new();
+    for entity in 0..2 {
+        let pixels = drawn.get(0)?.get(entity)?.reshape((64 * 64, 4))?.to_vec2::<f32>()?;
+        let inside: Vec<_> = pixels.iter().filter(|pixel| pixel[3] != NOTHING as f32).collect();
+        assert!(inside.len() > 500 && inside.len() <= 36 * 36, "{} pixels", inside.len());
+        assert!(inside.iter().all(|pixel| pixel[..3] == inside[0][..3]));
+        assert!(inside.iter().any(|pixel| pixel[3] != inside[0][3]), "the mask has a shape");
+        seen.push(inside[0][..3].to_vec());
+    }
+    assert_ne!(seen[0], seen[1]);
     Ok(())
 }
 

@@ -15,8 +15,8 @@ mod validate;
 
 pub use binarisation::Binarisation;
 pub use model::{
-    Background, CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Likelihood,
-    ModelConfig, Placement, Posteriors, Rank, SelectorConfig,
+    Background, Colours, CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent,
+    Likelihood, ModelConfig, Placement, Posteriors, Rank, SelectorConfig,
 };
 pub use objective::Objective;
 pub use overrides::nearest;

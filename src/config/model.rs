@@ -231,6 +231,9 @@ pub enum CompositorConfig {
         /// Where the background's colour comes from.
         #[serde(default)]
         background: Background,
+        /// How many colours an entity has.
+        #[serde(default)]
+        colours: Colours,
     },
     /// Feature maps are summed and rendered by a convolution network (paper-style).
     Render {
@@ -242,12 +245,13 @@ pub enum CompositorConfig {
 
 impl CompositorConfig {
     /// One of each kind, for tests.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Union,
         Self::Sum,
         Self::Max,
-        Self::Mixture { background: Background::Learned },
-        Self::Mixture { background: Background::Median },
+        Self::Mixture { background: Background::Learned, colours: Colours::PerPixel },
+        Self::Mixture { background: Background::Median, colours: Colours::PerPixel },
+        Self::Mixture { background: Background::Median, colours: Colours::Uniform },
         Self::Render { features: 4 },
     ];
 
@@ -258,6 +262,16 @@ impl CompositorConfig {
             Self::Mixture { .. } => channels + 1, // colour and mask
             Self::Render { features } => *features,
         }
+    }
+
+    /// Channels of them that the decoder's trunk draws: where an entity is of one colour, its mask alone.
+    pub fn drawn_channels(&self, channels: usize) -> usize {
+        if self.is_uniform() { 1 } else { self.component_channels(channels) }
+    }
+
+    /// Whether an entity is of one colour.
+    pub fn is_uniform(&self) -> bool {
+        matches!(self, Self::Mixture { colours: Colours::Uniform, .. })
     }
 }
 
@@ -270,6 +284,18 @@ pub enum Background {
     Learned,
     /// Each image's own: the median of its pixels, channel by channel. To say which of 256 levels it is costs log 256 nats a channel.
     Median,
+}
+
+/// The colours of an entity in a mixture.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Colours {
+    /// One for each pixel, drawn by the decoder beside the mask.
+    #[default]
+    PerPixel,
+    /// One, its logits linear in the latent; the decoder draws the mask alone. For objects that are of one colour: what an entity covers
+    /// is told apart from how it looks from the first step on.
+    Uniform,
 }
 
 /// p(x|z) given the composed logits l.

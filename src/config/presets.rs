@@ -184,21 +184,24 @@ fn for_survey(config: &mut Config) {
     config.training.evaluation_scenes = 1_000;
 }
 
-/// Colours that cover each other on a ground of any grey. A Bernoulli would find two greys nearly alike; a deviation of 0.3 is strict
-/// about shapes without being so about a shade.
+/// Things of one colour each that cover each other, on a ground of any grey. A Bernoulli would find two greys nearly alike; a deviation of
+/// 0.3 is strict about shapes without being so about a shade.
 fn in_colour(config: &mut Config) {
     config.data.fresh = true;
-    config.model.compositor = CompositorConfig::Mixture { background: Background::Median };
+    config.model.compositor = CompositorConfig::Mixture { background: Background::Median, colours: Colours::Uniform };
     config.model.likelihood = Likelihood::Gaussian { deviation: 0.3 };
-    config.model.latent = growing();
 }
 
-/// An object of one colour is easily taken for two: a dearer entity, and more of the idle KL.
+/// Sprites of 25 pixels at most. As one is easily taken for two, entities are dearer, and cells may be close only after more and more of the
+/// idle KL has made one of a sprite's cells speak for all. A little of a sprite must be worth an entity, hence the smaller deviation.
 fn for_sprites(config: &mut Config) {
     in_colour(config);
     config.model.entities = 5;
+    config.model.decoder.placement = Placement::Glimpse { patch: 28 };
+    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.45, 0.5);
+    config.model.likelihood = Likelihood::Gaussian { deviation: 0.2 };
     config.training.location_charge = 12.0.into();
-    config.training.idle_beta = 0.03.into();
+    config.training.idle_beta = Schedule::linear(0.03, 0.2, 0.1, 0.45);
     config.training.steps = 5_000;
 }
 
@@ -207,6 +210,7 @@ fn for_sprites(config: &mut Config) {
 fn for_tetrominoes(config: &mut Config) {
     in_colour(config);
     config.model.entities = 3;
+    config.model.latent = growing();
     config.model.decoder.placement = Placement::Glimpse { patch: 24 };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.4);
     config.training.resynthesis = Schedule::linear(0.0, 1.0, 0.2, 0.3);

@@ -56,9 +56,10 @@ pub(super) fn encoder(model: &ModelConfig, image: Extent) -> Size {
 /// From K latents to their components, drawn over the whole image.
 pub(super) fn decoder(model: &ModelConfig, image: Extent) -> Size {
     let component = Extent { channels: model.compositor.component_channels(image.channels), ..image };
+    let channels = model.compositor.drawn_channels(image.channels);
     let patch = match model.decoder.placement {
-        Placement::Canvas => component,
-        Placement::Glimpse { patch } => Extent::new(patch, patch, component.channels),
+        Placement::Canvas => Extent { channels, ..component },
+        Placement::Glimpse { patch } => Extent::new(patch, patch, channels),
     };
     let coordinates = if model.decoder.coordinates { 2 } else { 0 };
     let latent = Extent::vector(model.latent.dimensions().saturating_add(coordinates));
@@ -76,15 +77,19 @@ pub(super) fn decoder(model: &ModelConfig, image: Extent) -> Size {
             walk.convolutions(&layers).size
         }
     };
+    let colours = match model.compositor.is_uniform() {
+        true => Walk::over(latent).dense(&[image.channels]).size,
+        false => Size::default(),
+    };
     let drawn = Size { activations: numbers(component), ..Size::default() };
-    stack.and(drawn).times(model.entities)
+    stack.and(colours).and(drawn).times(model.entities)
 }
 
 /// From components to the image.
 pub(super) fn compositor(model: &ModelConfig, image: Extent) -> Size {
     let features = match model.compositor {
         CompositorConfig::Union | CompositorConfig::Sum | CompositorConfig::Max => return Size::default(),
-        CompositorConfig::Mixture { background } => {
+        CompositorConfig::Mixture { background, .. } => {
             let colour = if background == Background::Learned { image.channels } else { 0 };
             return Size { parameters: colour, arranged: colour, activations: numbers(image) };
         }

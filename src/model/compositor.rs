@@ -1,7 +1,7 @@
 //! Components → one image. Whatever the rule, what leaves is one logit per pixel and channel, finite for finite components.
 
 use super::decoder::{Components, compose_drawn, mix_drawn};
-use crate::config::{Background, CompositorConfig};
+use crate::config::{Background, CompositorConfig, ModelConfig, Placement};
 use crate::layers::{Activation, Deposit, Extent, LayerSpec, Rule, Stack, log_sum_exp};
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
@@ -33,11 +33,16 @@ pub enum Compositor {
 }
 
 impl Compositor {
-    /// Where the logits of fresh components should start, so that an image of K of them is not saturated from the outset: around
-    /// 0, but for the sum, which counts from the logit of nothing.
-    pub fn initial_logit(config: &CompositorConfig, entities: usize) -> f64 {
-        match config {
-            CompositorConfig::Sum => NOTHING * (1.0 - 1.0 / entities.max(1) as f64),
+    /// Where the logits of fresh components should start, so that an image of K of them is not saturated from the outset: at 0, but for
+    /// the sum, which counts from the logit of nothing, and for a union of whole images, each of which starts at 1 − 2^(−1/K), so that
+    /// together they are ½.
+    pub fn initial_logit(config: &ModelConfig) -> f64 {
+        let entities = config.entities.max(1) as f64;
+        match config.compositor {
+            CompositorConfig::Sum => NOTHING * (1.0 - 1.0 / entities),
+            CompositorConfig::Union if config.decoder.placement == Placement::Canvas => {
+                (std::f64::consts::LN_2 / entities).exp_m1().ln()
+            }
             _ => 0.0,
         }
     }
@@ -48,11 +53,11 @@ impl Compositor {
             CompositorConfig::Union => Self::Union,
             CompositorConfig::Sum => Self::Sum,
             CompositorConfig::Max => Self::Max,
-            CompositorConfig::Mixture { background: Background::Learned } => {
+            CompositorConfig::Mixture { background: Background::Learned, .. } => {
                 let background = vb.get_with_hints(image.channels, "background", Init::Const(-2.0))?;
                 Self::Mixture { background: Some(background) }
             }
-            CompositorConfig::Mixture { background: Background::Median } => Self::Mixture { background: None },
+            CompositorConfig::Mixture { background: Background::Median, .. } => Self::Mixture { background: None },
             CompositorConfig::Render { features } => {
                 let layer = |channels| LayerSpec::Convolution { channels, kernel: 3, stride: 1 };
                 let layers = [(layer(features), Activation::Relu), (layer(image.channels), Activation::Identity)];

@@ -11,6 +11,8 @@ use candle_nn::VarBuilder;
 #[derive(Clone, Debug)]
 pub struct Decoder {
     stack: Stack,
+    /// z → logits of an entity's colour, where it has but one and the stack draws masks alone.
+    colours: Option<Stack>,
     /// (1, N, 2): y and x of each cell's centre in [−1, 1], where the decoder is told them.
     centres: Option<Tensor>,
     glimpse: Option<Glimpse>,
@@ -29,8 +31,8 @@ impl Decoder {
     /// For images of the given extent; `output_bias` is where a fresh decoder's output starts.
     pub fn new(config: &ModelConfig, image: Extent, output_bias: f64, vb: VarBuilder<'_>) -> Result<Self> {
         let (grid, cell) = (config.grid(image), config.cell(image));
-        let channels = config.compositor.component_channels(image.channels);
-        let component = Extent { channels, ..image };
+        let uniform = config.compositor.is_uniform();
+        let component = Extent { channels: config.compositor.drawn_channels(image.channels), ..image };
         let (config, latent) = (&config.decoder, &config.latent);
         let patch = match config.placement {
             Placement::Canvas => component,
@@ -51,18 +53,26 @@ impl Decoder {
             }
         };
         let centres = config.coordinates.then(centres).transpose()?;
-        let stack = Stack::starting_at(output_bias, Extent::vector(inputs), &specs(&config.trunk, patch), vb)?;
-        Ok(Self { stack, centres, glimpse })
+        let inputs = Extent::vector(inputs);
+        let colours = || {
+            let colour = (LayerSpec::Dense(image.channels), Activation::Identity);
+            Stack::starting_at(output_bias, inputs, &[colour], vb.pp("colours"))
+        };
+        let colours = uniform.then(colours).transpose()?;
+        let stack = Stack::starting_at(output_bias, inputs, &specs(&config.trunk, patch), vb)?;
+        Ok(Self { stack, colours, centres, glimpse })
     }
 
     /// See [`Stack::on_deposit`].
     pub(super) fn on_deposit(&self, deposit: &Deposit) -> Self {
-        Self { stack: self.stack.on_deposit(deposit), ..self.clone() }
+        let colours = self.colours.as_ref().map(|colours| colours.on_deposit(deposit));
+        Self { stack: self.stack.on_deposit(deposit), colours, ..self.clone() }
     }
 
     /// The same with weights that no training changes any more.
     pub(super) fn at_rest(&self) -> Result<Self> {
-        Ok(Self { stack: self.stack.at_rest()?, ..self.clone() })
+        let colours = self.colours.as_ref().map(Stack::at_rest).transpose()?;
+        Ok(Self { stack: self.stack.at_rest()?, colours, ..self.clone() })
     }
 
     /// z (B, K, D) at `cells` → components over the whole image (height, width), `nothing` where they do not reach.
@@ -82,7 +92,8 @@ impl Decoder {
             None => Places::whole(image, nothing),
         };
         // Entities are folded into the batch: one decoder, shared weights.
-        Ok(Components { stack: self.stack.clone(), z: z.reshape((b * k, inputs))?, entities: k, places })
+        let (stack, colours) = (self.stack.clone(), self.colours.clone());
+        Ok(Components { stack, colours, z: z.reshape((b * k, inputs))?, entities: k, places })
     }
 }
 
@@ -91,6 +102,7 @@ impl Decoder {
 #[derive(Clone, Debug)]
 pub struct Components {
     stack: Stack,
+    colours: Option<Stack>,
     /// (B·K, D), with the coordinates where the decoder is told them.
     z: Tensor,
     entities: usize,
@@ -100,14 +112,24 @@ pub struct Components {
 impl Components {
     /// Every component over the whole image, (B, K, H, W, C').
     pub fn drawn(&self) -> Result<Tensor> {
-        let canvases = place(&self.stack.forward(&self.z)?, &self.places)?; // (B·K, H, W, C')
+        let canvases = place(&self.patches()?, &self.places)?; // (B·K, H, W, C')
         let (m, h, w, c) = canvases.dims4()?;
         canvases.reshape((m / self.entities, self.entities, h, w, c))
     }
 
+    /// What is drawn, not yet placed: (B·K, P, P, C').
+    fn patches(&self) -> Result<Tensor> {
+        let patches = self.stack.forward(&self.z)?;
+        let Some(colours) = &self.colours else { return Ok(patches) };
+        let (count, height, width, _) = patches.dims4()?;
+        let colours = colours.forward(&self.z)?; // (B·K, 1, 1, C)
+        let everywhere = (count, height, width, colours.dim(3)?);
+        Tensor::cat(&[&colours.broadcast_as(everywhere)?, &patches], 3)
+    }
+
     /// Mixed by their masks over backgrounds: logits (B, H, W, C).
     pub(super) fn mixed(&self, background: Option<&Tensor>) -> Result<Tensor> {
-        let patches = self.stack.forward(&self.z)?; // (B·K, P, P, C + 1)
+        let patches = self.patches()?; // (B·K, P, P, C + 1)
         let (count, _, _, channels) = patches.dims4()?;
         let background = backgrounds(background, count / self.entities, channels - 1, &patches)?;
         mix(&patches, &background, self.entities, &self.places)

@@ -81,7 +81,7 @@ impl Model {
     /// Builds the model for images of one extent from (new or loaded) variables.
     pub fn new(config: &ModelConfig, image: Extent, vb: VarBuilder<'_>) -> Result<Self> {
         let grid = config.grid(image);
-        let initial = Compositor::initial_logit(&config.compositor, config.entities);
+        let initial = Compositor::initial_logit(config);
         Ok(Self {
             encoder: Encoder::new(config, image, vb.pp("encoder"))?,
             decoder: Decoder::new(config, image, initial, vb.pp("decoder"))?,
