@@ -184,22 +184,20 @@ fn for_survey(config: &mut Config) {
     config.training.evaluation_scenes = 1_000;
 }
 
-/// Things of one colour each that cover each other, on a ground of any grey. A Bernoulli would find two greys nearly alike; a deviation of
-/// 0.3 is strict about shapes without being so about a shade.
-fn in_colour(config: &mut Config) {
+/// Colours that cover a ground. A Bernoulli would find two greys nearly alike; a Gaussian's deviation says how strict it is about a shade.
+fn in_colour(config: &mut Config, colours: Colours, deviation: f64) {
     config.data.fresh = true;
-    config.model.compositor = CompositorConfig::Mixture { background: Background::Median, colours: Colours::Uniform };
-    config.model.likelihood = Likelihood::Gaussian { deviation: 0.3 };
+    config.model.compositor = CompositorConfig::Mixture { background: Background::Median, colours };
+    config.model.likelihood = Likelihood::Gaussian { deviation };
 }
 
-/// Sprites of 25 pixels at most. As one is easily taken for two, entities are dearer, and cells may be close only after more and more of the
-/// idle KL has made one of a sprite's cells speak for all. A little of a sprite must be worth an entity, hence the smaller deviation.
+/// Sprites of 25 pixels at most, of which a little that is seen must be worth an entity: hence the small deviation. As one is easily taken
+/// for two, entities are dearer, and cells may be close only after more and more of the idle KL has made one of a sprite's cells speak for all.
 fn for_sprites(config: &mut Config) {
-    in_colour(config);
+    in_colour(config, Colours::Uniform, 0.2);
     config.model.entities = 5;
     config.model.decoder.placement = Placement::Glimpse { patch: 28 };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.45, 0.5);
-    config.model.likelihood = Likelihood::Gaussian { deviation: 0.2 };
     config.training.location_charge = 12.0.into();
     config.training.idle_beta = Schedule::linear(0.03, 0.2, 0.1, 0.45);
     config.training.steps = 5_000;
@@ -208,7 +206,7 @@ fn for_sprites(config: &mut Config) {
 /// Pieces of 20 pixels at most, often closer than cells may be before the KL map has learnt to peak once for each. What an entity learns to
 /// draw of two close pieces, it unlearns where they are put together anew.
 fn for_tetrominoes(config: &mut Config) {
-    in_colour(config);
+    in_colour(config, Colours::PerPixel, 0.3);
     config.model.entities = 3;
     config.model.latent = growing();
     config.model.decoder.placement = Placement::Glimpse { patch: 24 };
