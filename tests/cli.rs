@@ -722,7 +722,10 @@ fn assert_report_keys(report: &Value) {
 fn evaluation_prints_a_table_and_writes_json() {
     let (_shared, place, run) = beside();
     let table = place.mevae(&format!("evaluate {run} --count 12 --json scores.json")).ok().out;
-    for row in ["12 scenes", "ELBO", "count accuracy", "ARI, foreground", "mean IoU"] {
+    let title = format!("{run} after ");
+    for row in
+        [&title, "test scenes of digits, seed 0", "12 scenes", "ELBO", "count accuracy", "ARI, foreground", "mean IoU"]
+    {
         assert!(table.contains(row), "{row}\n{table}");
     }
     let report = place.json("scores.json");

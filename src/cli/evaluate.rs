@@ -90,9 +90,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         reports.push(At { entities, report });
     }
+    let (step, name) = (run.progress.step, scenes.source.name());
+    let (folder, split, seed) = (args.run.display(), args.split, args.seed);
+    let title = format!("{folder} after {step} steps; {split} scenes of {name}, seed {seed}");
     match &reports[..] {
-        [At { report, .. }] => args.show(report, report.to_string(), report),
-        all => args.show(&all, entities::table(all), &all[0].report),
+        [At { report, .. }] => args.show(report, format!("{title}\n{report}"), report),
+        all => args.show(&all, format!("{title}\n\n{}", entities::table(all)), &all[0].report),
     }
 }
 
