@@ -179,10 +179,9 @@ fn configuration() -> impl Strategy<Value = Config> {
             }
         },
     );
-    let weighted = prop_oneof![
-        size().prop_map(|samples| Objective::Iwae { samples }),
-        size().prop_map(|samples| Objective::Dreg { samples })
-    ];
+    let importance =
+        || (schedule(), size()).prop_map(|(samples, gradient_samples)| Importance { samples, gradient_samples });
+    let weighted = prop_oneof![importance().prop_map(Objective::Iwae), importance().prop_map(Objective::Dreg)];
     // Importance weights leave no room for a β and charges: mostly there are none beside them.
     let objective = prop::option::weighted(0.3, (weighted, prop::bool::weighted(0.9)));
     (data, model(), training, objective).prop_map(|(data, mut model, mut training, objective)| {
@@ -255,7 +254,7 @@ fn works(config: &Config, image: Extent) -> Result<(), String> {
 
 /// Numbers that a step keeps.
 fn numbers(config: &Config, image: Extent) -> usize {
-    let images = config.training.batch.saturating_mul(config.training.objective.samples());
+    let images = config.training.batch.saturating_mul(config.training.objective.most_samples());
     config.model.activations(image).saturating_mul(images)
 }
 

@@ -3,7 +3,7 @@
 
 use crate::model::variants;
 use candle_core::{DType, Device, Module, Result, Tensor};
-use multi_entity_vae::config::{Config, Latent, Objective, OnNonfinite, Preset};
+use multi_entity_vae::config::{Config, Importance, Latent, Objective, OnNonfinite, Preset};
 use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::Decomposition;
 use multi_entity_vae::layers::{Activation, Extent, LayerSpec, Stack};
@@ -141,7 +141,9 @@ fn every_layer_has_the_cpus_outputs_and_gradients() -> Result<()> {
 /// A short training: presets and objectives.
 fn trainings() -> Vec<Config> {
     let mut all: Vec<Config> = Preset::ALL.into_iter().map(Preset::config).collect();
-    for objective in [Objective::Iwae { samples: 3 }, Objective::Dreg { samples: 3 }] {
+    let all = Importance { samples: 3.0.into(), gradient_samples: 0 };
+    let some = Importance { samples: 4.0.into(), gradient_samples: 2 };
+    for objective in [Objective::Iwae(all), Objective::Dreg(all), Objective::Iwae(some), Objective::Dreg(some)] {
         let mut config = Preset::Vae.config();
         config.training.objective = objective;
         if let Latent::Gaussian { beta, .. } = &mut config.model.latent {

@@ -4,15 +4,16 @@ use crate::gradients;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use multi_entity_vae::config::{
     Binarisation, CompositorConfig, Config, ConvolutionConfig, DataConfig, DecoderConfig, DecoderTrunk, EncoderConfig,
-    Latent, Likelihood, ModelConfig, Objective, Placement, Posteriors, Preset, Rank, SelectorConfig,
+    Importance, Latent, Likelihood, ModelConfig, Objective, Placement, Posteriors, Preset, Rank, SelectorConfig,
 };
 use multi_entity_vae::evaluate::{EvaluationError, Example, LikelihoodBound};
 use multi_entity_vae::layers::{Activation, Extent};
-use multi_entity_vae::model::{Cells, Loss, Model, Selection, Variables, log_choose};
+use multi_entity_vae::model::{Cells, Loss, Model, Resampling, Selection, Variables, log_choose};
 use multi_entity_vae::random;
 use multi_entity_vae::run::ScenesOf;
 use multi_entity_vae::scene::{Batches, DigitSet, Split};
-use multi_entity_vae::train::Trainer;
+use multi_entity_vae::train::{Schedule, Trainer};
+use rand::Rng;
 
 const CPU: Device = Device::Cpu;
 const SIDE: usize = 4;
@@ -220,7 +221,7 @@ fn iwae_is_differentiated_as_it_stands() -> Result<()> {
         let noise = normals("noise", 0, &[2, 6, entities, 1])?;
         let loss = || {
             let encoding = small.model.encode(&images, &small.selection)?;
-            small.model.iwae_loss(&images, &encoding, &noise)?.total()
+            small.model.iwae_loss(&small.fixed, &images, &encoding, &noise, None)?.total()
         };
         for (name, var) in small.variables.all() {
             gradients::check(&name, &var, 8, loss)?;
@@ -245,8 +246,8 @@ fn iwae_of_one_sample_is_the_elbo_of_that_sample() -> Result<()> {
     let encoding = small.model.encode(&images, &small.selection)?;
     let noise = noise.unsqueeze(1)?;
     for loss in [
-        small.model.iwae_loss(&images, &encoding, &noise)?,
-        small.model.dreg_loss(&small.fixed, &images, &encoding, &noise)?,
+        small.model.iwae_loss(&small.fixed, &images, &encoding, &noise, None)?,
+        small.model.dreg_loss(&small.fixed, &images, &encoding, &noise, None)?,
     ] {
         let [total, reconstruction, kl, idle, charge, _] = loss.values()?;
         assert!((total - expected).abs() < 1e-10, "{total}, not {expected}");
@@ -267,8 +268,8 @@ fn dreg_is_the_same_gradient_in_expectation_with_less_noise() -> Result<()> {
     for round in 0..ROUNDS {
         let noise = normals("rounds", round as u64, &[32, 16, 1, 1])?;
         let encoding = small.model.encode(&images, &small.selection)?;
-        let iwae = small.model.iwae_loss(&images, &encoding, &noise)?;
-        let dreg = small.model.dreg_loss(&small.fixed, &images, &encoding, &noise)?;
+        let iwae = small.model.iwae_loss(&small.fixed, &images, &encoding, &noise, None)?;
+        let dreg = small.model.dreg_loss(&small.fixed, &images, &encoding, &noise, None)?;
         assert!((iwae.values()?[0] - dreg.values()?[0]).abs() < 1e-10);
         let mut i = 0;
         for ((name, a), (_, b)) in gradients_of(&small, &iwae)?.into_iter().zip(gradients_of(&small, &dreg)?) {
@@ -304,12 +305,57 @@ fn dreg_is_the_same_gradient_in_expectation_with_less_noise() -> Result<()> {
 }
 
 #[test]
+fn samples_drawn_by_weight_have_the_gradient_of_all_in_expectation() -> Result<()> {
+    const ROUNDS: usize = 400;
+    const SAMPLES: usize = 6;
+    let small = Small::new(2)?;
+    let images = Tensor::cat(&[image(0)?, image(3)?], 0)?;
+    let noise = normals("resampled", 0, &[2, SAMPLES, 2, 1])?;
+    let encoding = small.model.encode(&images, &small.selection)?;
+    let losses = |resampling: Option<&Resampling>| -> Result<[Loss; 2]> {
+        Ok([
+            small.model.iwae_loss(&small.fixed, &images, &encoding, &noise, resampling)?,
+            small.model.dreg_loss(&small.fixed, &images, &encoding, &noise, resampling)?,
+        ])
+    };
+    let all = losses(None)?;
+    let mut rng = random::stream(4, "offsets", 0);
+    let mut sums: [Vec<Vec<f64>>; 2] = Default::default();
+    for _ in 0..ROUNDS {
+        let offsets = vec![rng.random(), rng.random()];
+        let drawn = losses(Some(&Resampling { samples: 2, offsets }))?;
+        for ((loss, whole), rounds) in drawn.iter().zip(&all).zip(&mut sums) {
+            // The same value, whatever is drawn.
+            loss.values()?
+                .iter()
+                .zip(whole.values()?)
+                .for_each(|(a, b)| assert!((a - b).abs() < 1e-10, "{a}, not {b}"));
+            rounds.push(gradients_of(&small, loss)?.into_iter().flat_map(|(_, gradient)| gradient).collect());
+        }
+    }
+    for (rounds, whole) in sums.iter().zip(&all) {
+        let whole: Vec<f64> = gradients_of(&small, whole)?.into_iter().flat_map(|(_, gradient)| gradient).collect();
+        let mut spread = 0;
+        for (i, expected) in whole.iter().enumerate() {
+            let (mean, error) = mean_and_error(&rounds.iter().map(|round| round[i]).collect::<Vec<_>>());
+            assert!((mean - expected).abs() <= 5.0 * error + 1e-12, "number {i}: {mean} ± {error}, not {expected}");
+            spread += usize::from(error > 1e-6);
+        }
+        // What never differs would show nothing.
+        assert!(spread > 20, "{spread} of {} numbers differ from round to round", whole.len());
+    }
+    Ok(())
+}
+
+#[test]
 fn every_objective_learns() -> Result<()> {
     let digits = DigitSet::builtin();
     let pixels: Vec<f32> =
         (0..8).flat_map(|i| digits.of(Split::Train).image(i).map(|p| f32::from(u8::from(p > 127)))).collect();
     let images = Tensor::from_vec(pixels, (8, 28, 28, 1), &CPU)?;
-    for objective in [Objective::Iwae { samples: 4 }, Objective::Dreg { samples: 4 }] {
+    let all = Importance { samples: 4.0.into(), gradient_samples: 0 };
+    let some = Importance { samples: Schedule::linear(1.0, 7.0, 0.0, 0.002), gradient_samples: 2 };
+    for objective in [Objective::Iwae(all), Objective::Dreg(all), Objective::Iwae(some), Objective::Dreg(some)] {
         let mut config = Preset::Vae.config();
         config.training.objective = objective;
         let mut trainer = Trainer::new(config, Extent::new(28, 28, 1), &CPU).expect("a trainer");
@@ -335,10 +381,13 @@ fn what_has_no_importance_weights_is_refused_by_name() {
     refused(Preset::MultiEntity, &[iwae, "training.idle_beta=0"], "training.location_charge");
     refused(Preset::MultiEntity, &[iwae, "training.location_charge=0", "training.idle_beta=0.1"], "training.idle_beta");
     refused(Preset::Vae, &[iwae, "training.objective.samples=0"], "training.objective.samples");
+    refused(Preset::Vae, &[iwae, "training.objective.samples={from=0,to=5}"], "training.objective.samples");
     refused(Preset::Vae, &[iwae, "training.objective.samples=100000"], "training.batch");
-    let fine = [iwae.to_string(), "training.objective.samples=7".to_string()];
+    refused(Preset::Vae, &[iwae, "training.objective.samples={from=100000,to=1}"], "training.batch");
+    let fine = [iwae, "training.objective.samples=7", "training.objective.gradient_samples=2"].map(String::from);
     let config = Config::resolve(Preset::Vae, None, &fine).expect("a configuration");
-    assert_eq!(config.training.objective, Objective::Iwae { samples: 7 });
+    let expected = Importance { samples: 7.0.into(), gradient_samples: 2 };
+    assert_eq!(config.training.objective, Objective::Iwae(expected));
     config.validate(Extent::new(28, 28, 1)).expect("IWAE on the VAE");
     let unknown = Config::resolve(Preset::Vae, None, &["training.objective.samples=7".to_string()]);
     assert!(unknown.expect_err("the ELBO has no samples").to_string().contains("training.objective.samples"));

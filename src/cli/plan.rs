@@ -136,7 +136,7 @@ fn conclude(
     let scenes = ScenesOf::open(&config.data, digits.clone(), Split::Test, config.training.seed)?;
     let selection = final_selection(&config.model.selector, config.model.entities, config.training.seed);
     let (count, seed) = (config.training.evaluation_scenes, config.training.seed);
-    let importance_samples = config.training.objective.importance_samples().map(|samples| samples as u64);
+    let importance_samples = config.training.objective.importance_samples();
     let model = &run.model;
     let grading =
         evaluate::Grading { model, scenes: &scenes, count, selection, refinement: 0, importance_samples, seed, device };

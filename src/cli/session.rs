@@ -4,7 +4,7 @@ use super::common::final_selection;
 use super::progress::{Progress as Bar, Talk};
 use super::{evaluate, interrupt};
 use candle_core::Device;
-use multi_entity_vae::config::Config;
+use multi_entity_vae::config::{Config, Importance, Latent, Objective};
 use multi_entity_vae::device;
 use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::files::FileError;
@@ -247,7 +247,7 @@ impl<'a> Session<'a> {
             trainer.selection()
         };
         let (scenes, count) = (self.validation, config.training.validation_scenes);
-        let importance_samples = config.training.objective.importance_samples().map(|samples| samples as u64);
+        let importance_samples = config.training.objective.importance_samples();
         let (model, device) = (trainer.model(), self.device);
         let grading =
             evaluate::Grading { model, scenes, count, selection, refinement: 0, importance_samples, seed, device };
@@ -422,16 +422,11 @@ pub fn curves_of(
 
 /// The loss's weights, so that nobody has to guess their scale.
 fn weights_in_words(trainer: &Trainer) -> String {
-    use multi_entity_vae::config::{Latent, Objective};
     let config = trainer.config();
     match (&config.model.latent, config.training.objective) {
         (Latent::Point { .. }, _) => "loss = −log p".into(),
-        (_, Objective::Iwae { samples }) => {
-            format!("loss = −log mean p(x, z)/q(z|x) of {samples} samples, nats per image")
-        }
-        (_, Objective::Dreg { samples }) => {
-            format!("loss = −log mean p(x, z)/q(z|x) of {samples} samples (DReG gradient), nats per image")
-        }
+        (_, Objective::Iwae(importance)) => importance_in_words(&importance, ""),
+        (_, Objective::Dreg(importance)) => importance_in_words(&importance, "DReG's "),
         (Latent::Gaussian { beta, .. }, Objective::Elbo) => {
             let mut text = format!("loss = −log p + {beta} · KL");
             if config.training.idle_beta.last() > 0.0 {
@@ -443,4 +438,12 @@ fn weights_in_words(trainer: &Trainer) -> String {
             text + ", summed nats per image"
         }
     }
+}
+
+fn importance_in_words(importance: &Importance, whose: &str) -> String {
+    let gradient = match importance.gradient_samples {
+        0 => format!("{whose}gradient"),
+        some => format!("{whose}gradient of {some} of them"),
+    };
+    format!("loss = −log mean p(x, z)/q(z|x) of {} samples, {gradient}, nats per image", importance.samples)
 }

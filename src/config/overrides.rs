@@ -210,7 +210,7 @@ fn every_key() -> Vec<String> {
         ("model.decoder.trunk", &["hidden", "base", "layers", "kernel", "stride", "activation"]),
         ("model.compositor", &["features", "background"]),
         ("model.likelihood", &["deviation"]),
-        ("training.objective", &["samples"]),
+        ("training.objective", &["samples", "gradient_samples"]),
     ];
     for (part, names) in variants {
         keys.extend(names.iter().map(|name| format!("{part}.{name}")));

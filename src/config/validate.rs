@@ -77,11 +77,10 @@ impl Config {
 
     /// Importance weights are p(x, z) / q(z|x): there is nothing in them for a β, a charge or a point to act on.
     fn check_objective(&self) -> Result<(), ConfigError> {
-        let samples = match self.training.objective {
-            Objective::Elbo => return Ok(()),
-            Objective::Iwae { samples } | Objective::Dreg { samples } => samples,
-        };
-        check("training.objective.samples", samples >= 1, "must be at least 1")?;
+        let Some(importance) = self.training.objective.importance() else { return Ok(()) };
+        let samples = "training.objective.samples";
+        importance.samples.validate(samples).map_err(|reason| ConfigError::Invalid { key: samples.into(), reason })?;
+        check(samples, importance.samples.range().0 >= 1.0, "must be at least 1")?;
         let Latent::Gaussian { beta, .. } = &self.model.latent else {
             let reason = "weighs samples of q(z|x), which a point latent does not have: set it to elbo, or \
                           model.latent.kind to gaussian";
@@ -97,7 +96,7 @@ impl Config {
     }
 
     fn check_size(&self, image: Extent) -> Result<(), ConfigError> {
-        let per_step = self.training.batch.saturating_mul(self.training.objective.samples());
+        let per_step = self.training.batch.saturating_mul(self.training.objective.most_samples());
         let numbers = self.model.activations(image).saturating_mul(per_step);
         let reason = format!(
             "batch × samples × entities × pixels × layers is too large for one step, {numbers} numbers where {MOST_NUMBERS} are \
@@ -280,9 +279,5 @@ fn tap(key: &str, pixels: usize) -> Result<(), ConfigError> {
 /// A schedule that is well formed and nowhere below 0.
 fn non_negative(key: &str, schedule: &Schedule) -> Result<(), ConfigError> {
     schedule.validate(key).map_err(|reason| ConfigError::Invalid { key: key.into(), reason })?;
-    let lowest = match schedule {
-        Schedule::Constant(value) => *value,
-        Schedule::Ramp(ramp) => ramp.from.min(ramp.to),
-    };
-    check(key, lowest >= 0.0, "must not be negative")
+    check(key, schedule.range().0 >= 0.0, "must not be negative")
 }

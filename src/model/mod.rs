@@ -22,6 +22,7 @@ mod variables;
 pub use compositor::{Compositor, NOTHING};
 pub use decoder::{Components, Decoder};
 pub use encoder::Encoder;
+pub use importance::Resampling;
 pub use objective::{Loss, Weights};
 pub use posterior::{LOG_VAR_LIMIT, Posterior};
 pub use selector::{Cells, Selection, log_choose, top_k};
@@ -55,6 +56,14 @@ pub struct Encoding {
     pub cells: Cells,
     /// q(z_k|x) of the kept ones, (B, K, D).
     pub entities: Posterior,
+}
+
+impl Encoding {
+    /// The same outside the graph.
+    pub fn detach(&self) -> Self {
+        let Self { candidates, cells, entities } = self;
+        Self { candidates: candidates.detach(), cells: cells.clone(), entities: entities.detach() }
+    }
 }
 
 /// Everything that one forward pass makes.

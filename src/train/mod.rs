@@ -12,12 +12,13 @@ mod schedule;
 pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
-use crate::config::{Config, Latent, Objective, OnNonfinite, Rank, TrainingConfig};
+use crate::config::{Config, Importance, Latent, Objective, OnNonfinite, Rank, TrainingConfig};
 use crate::layers::{Deposit, Extent};
-use crate::model::{Inference, Loss, Model, Selection, Variables, Weights};
+use crate::model::{Inference, Loss, Model, Resampling, Selection, Variables, Weights};
 use crate::random;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
+use rand::Rng;
 use resynthesis::Resynthesis;
 
 /// So many updates left out in a row end the training: nothing is learnt any more.
@@ -45,6 +46,8 @@ pub struct Trainer {
 #[derive(Clone, Debug, PartialEq)]
 struct Plan {
     objective: Objective,
+    /// S, samples of each image.
+    samples: usize,
     selection: Selection,
     weights: Weights,
     /// λ of the resynthesis.
@@ -57,16 +60,6 @@ enum Begun {
     /// What it does, and the images that it does it with.
     #[cfg(feature = "cuda")]
     OnGpu(Plan, Tensor),
-}
-
-impl Plan {
-    /// S, samples of each image.
-    fn samples(&self) -> usize {
-        match self.objective {
-            Objective::Elbo => 1,
-            Objective::Iwae { samples } | Objective::Dreg { samples } => samples,
-        }
-    }
 }
 
 /// How many steps a training has behind it.
@@ -239,7 +232,7 @@ impl Trainer {
 
     fn step_by_parts(&mut self, images: &Tensor) -> Result<StepReport, TrainError> {
         let plan = self.plan();
-        let noise = self.noises_of(self.steps.done, images.dim(0)?, plan.samples())?;
+        let noise = self.noises_of(self.steps.done, images.dim(0)?, plan.samples)?;
         let loss = self.loss(&plan, images, &noise)?;
         let mut report = self.report(&plan, loss.values()?);
         let trouble = match self.trouble_with_loss(&report, images)? {
@@ -329,7 +322,10 @@ impl Trainer {
         let TrainingConfig { location_charge, idle_beta, objective, .. } = &self.config.training;
         let weights = Weights { beta, idle_beta: self.now(idle_beta), location_charge: self.now(location_charge) };
         let resynthesis = self.now(&self.config.training.resynthesis);
-        Plan { objective: *objective, selection: self.selection(), weights, resynthesis }
+        // A schedule's warm-up begins at 0.
+        let samples =
+            objective.importance().map_or(1, |importance| self.now(&importance.samples).round().max(1.0) as usize);
+        Plan { objective: *objective, samples, selection: self.selection(), weights, resynthesis }
     }
 
     /// The loss of images (B, H, W, C) for noise (B, S, K, D).
@@ -344,9 +340,25 @@ impl Trainer {
                     None => Ok(loss),
                 }
             }
-            Objective::Iwae { .. } => model.iwae_loss(images, &model.encode(images, selection)?, noise),
-            Objective::Dreg { .. } => model.dreg_loss(&self.model, images, &model.encode(images, selection)?, noise),
+            Objective::Iwae(importance) => {
+                let resampling = self.resampling(importance, plan.samples, images.dim(0)?);
+                model.iwae_loss(&self.model, images, &model.encode(images, selection)?, noise, resampling.as_ref())
+            }
+            Objective::Dreg(importance) => {
+                let resampling = self.resampling(importance, plan.samples, images.dim(0)?);
+                model.dreg_loss(&self.model, images, &model.encode(images, selection)?, noise, resampling.as_ref())
+            }
         }
+    }
+
+    /// Which of its S samples the step to come differentiates, if not all.
+    fn resampling(&self, importance: Importance, samples: usize, images: usize) -> Option<Resampling> {
+        let some = importance.gradient_samples;
+        if some == 0 || some >= samples {
+            return None;
+        }
+        let mut rng = random::stream(self.config.training.seed, "importance resampling", self.steps.done);
+        Some(Resampling { samples: some, offsets: (0..images).map(|_| rng.random()).collect() })
     }
 
     /// What scenes put together from what was found in these images teach, if there are to be such.

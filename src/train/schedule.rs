@@ -99,6 +99,15 @@ impl Schedule {
         self.at(1.0)
     }
 
+    /// The smaller and the larger of its ends, which no value lies beyond once warm-up is over.
+    #[must_use]
+    pub fn range(&self) -> (f64, f64) {
+        match self {
+            Self::Constant(value) => (*value, *value),
+            Self::Ramp(Ramp { from, to, .. }) => (from.min(*to), from.max(*to)),
+        }
+    }
+
     fn at(&self, progress: f64) -> f64 {
         match self {
             Self::Constant(value) => *value,
