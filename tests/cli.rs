@@ -1487,7 +1487,7 @@ fn the_device_is_told_and_recorded_and_may_change_between_sittings() {
     let place = Place::new();
     let train =
         "train --preset vae --steps 3 --batch 4 --set training.validation_scenes=8 --set training.evaluation_scenes=8";
-    place.mevae(&format!("{train} --seconds 0 --device cpu --out run")).ok().says(&[" CPU threads ("]);
+    place.mevae(&format!("{train} --seconds 0 --device cpu --out run")).ok().says(&[" CPU thread"]);
     let info = place.mevae("info").ok();
     assert!(
         info.out.contains("device, auto") && info.out.contains(" (") && !info.err.contains("panicked"),

@@ -92,7 +92,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let (step, name) = (run.progress.step, scenes.source.name());
     let (folder, split, seed) = (args.run.display(), args.split, args.seed);
-    let title = format!("{folder} after {step} steps; {split} scenes of {name}, seed {seed}");
+    // A file has no splits.
+    let split = if name.ends_with(".npz") { String::new() } else { format!("{split} ") };
+    let title = format!("{folder} after {step} steps; {split}scenes of {name}, seed {seed}");
     match &reports[..] {
         [At { report, .. }] => args.show(report, format!("{title}\n{report}"), report),
         all => args.show(&all, format!("{title}\n\n{}", entities::table(all)), &all[0].report),

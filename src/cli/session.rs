@@ -79,8 +79,11 @@ pub struct Limits {
 /// What the bar says between validations: running means, so that it does not flicker.
 #[derive(Default)]
 struct Shown {
+    loss: f64,
     reconstruction: f64,
     kl: f64,
+    /// What regularises, added to the loss: idle KL, charge and resynthesis.
+    beside: f64,
     count_accuracy: Option<f64>,
 }
 
@@ -165,13 +168,16 @@ impl<'a> Session<'a> {
         }
         let config = trainer.config();
         let (rows, columns) = trainer.model().grid();
+        let entities = match rows * columns {
+            1 => "one latent an image".into(),
+            n => format!("{n} candidates, {} kept", config.model.entities),
+        };
         self.bar.line(&format!(
-            "training {} parameters on {} scenes ({}): {} candidates, {} kept, {}; {}{} steps of {} images on {}, seed {}",
+            "training {} parameters on {} scenes ({}): {}, {}; {}{} steps of {} images on {}, seed {}",
             trainer.variables().count(),
             config.data.scenes,
             trainer.model().image(),
-            rows * columns,
-            config.model.entities,
+            entities,
             weights_in_words(trainer),
             if trainer.steps() > 0 { format!("from step {} on, of ", trainer.steps()) } else { String::new() },
             config.training.steps,
@@ -192,7 +198,11 @@ impl<'a> Session<'a> {
     /// What computes: "2 CPU threads (avx512)", "cuda:0 (NVIDIA H100 80GB HBM3)".
     fn device_in_words(&self) -> String {
         match self.device {
-            Device::Cpu => format!("{} CPU threads ({})", rayon::current_num_threads(), device::model(self.device)),
+            Device::Cpu => {
+                let threads = rayon::current_num_threads();
+                let plural = if threads == 1 { "" } else { "s" };
+                format!("{threads} CPU thread{plural} ({})", device::model(self.device))
+            }
             other => device::name(other),
         }
     }
@@ -211,8 +221,12 @@ impl<'a> Session<'a> {
     pub fn observe(&mut self, trainer: &Trainer, report: &StepReport) -> anyhow::Result<Flow> {
         if report.gradient_norm.is_finite() {
             let mix = if report.step == self.first_step + 1 { 1.0 } else { 0.05 };
-            self.shown.reconstruction += mix * (report.reconstruction_nats - self.shown.reconstruction);
-            self.shown.kl += mix * (report.kl_nats - self.shown.kl);
+            let beside = report.idle_nats + report.charge_nats + report.resynthesis_nats;
+            let Shown { loss, reconstruction, kl, beside: shown_beside, .. } = &mut self.shown;
+            let now = [report.loss, report.reconstruction_nats, report.kl_nats, beside];
+            for (shown, now) in [loss, reconstruction, kl, shown_beside].into_iter().zip(now) {
+                *shown += mix * (now - *shown);
+            }
         }
         self.bar.step(report.step, || self.message(trainer, report));
         self.tell_skips(report);
@@ -357,12 +371,18 @@ impl<'a> Session<'a> {
     }
 
     fn message(&self, trainer: &Trainer, report: &StepReport) -> String {
-        let Shown { reconstruction, kl, count_accuracy } = self.shown;
+        let Shown { loss, reconstruction, kl, beside, count_accuracy } = self.shown;
         let images = self.images_per_second(report.step, trainer.config().training.batch);
         let mut text = format!(
             "{images:.0} img/s · −log p {reconstruction:.1} · KL {kl:.1} · ELBO {:.1} nats",
             -(reconstruction + kl + self.location_nats)
         );
+        if trainer.config().training.objective.importance().is_some() {
+            text += &format!(" · bound {:.1}", -loss);
+        }
+        if beside > 0.0 {
+            text += &format!(" · regularisers {beside:.1}");
+        }
         if let Some(accuracy) = count_accuracy {
             text += &format!(" · count {:.1} %", 100.0 * accuracy);
         }

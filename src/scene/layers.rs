@@ -144,8 +144,13 @@ impl Layers {
     /// Draws the image `(height, width, channels)` into `out`. Only [`Blend::Cover`] knows colours; the others are for grey
     /// canvases.
     pub fn draw(&self, blend: Blend, shape: SceneShape, out: &mut [u8]) {
-        for pixel in out.chunks_exact_mut(shape.channels) {
-            pixel.iter_mut().zip(self.ground).for_each(|(value, ground)| *value = ground);
+        match self.ground {
+            // Most grounds are grey, and pixel by pixel they would take as long as all else.
+            [grey, green, blue] if grey == green && green == blue => out.fill(grey),
+            colour => {
+                let pixels = out.chunks_exact_mut(shape.channels);
+                pixels.for_each(|pixel| pixel.copy_from_slice(&colour[..shape.channels]));
+            }
         }
         match blend {
             Blend::Cover => self.cover(shape, out),
