@@ -59,8 +59,8 @@
 //! not kept (n). Nothing is decoded from them, so nothing else in the loss restrains what they say, and a ridge of high KL
 //! runs over every object; a second entity finds its place on it and takes half of the object over. A hundredth of their KL is enough
 //! to leave one peak, at the object's middle. c is the *location charge*: a smooth price, up to c nats, on each entity that is
-//! in use, which keeps a second entity from sharing the first one's object. Learning rate, β, β_idle, c, λ and the selector's radius
-//! may each be a function of the step ([`train::Schedule`]).
+//! in use, which keeps a second entity from sharing the first one's object. Learning rate, β, β_idle, c, λ, the selector's radius
+//! and the samples of an importance-weighted bound may each be a function of the step ([`train::Schedule`]).
 //!
 //! **Resynthesis** (ours; off where λ = 0). Entities that were found in one place are cut out of their images and put down in other
 //! cells, beside entities of other images. In these scenes it is known which cells should speak and what they should say, and
@@ -221,6 +221,8 @@
 //! - C. Nash, S. M. A. Eslami, C. Burgess, I. Higgins, D. Zoran, T. Weber, P. Battaglia, "The Multi-Entity Variational
 //!   Autoencoder", NIPS 2017 workshop on Learning Disentangled Representations.
 //! - Y. Burda, R. Grosse, R. Salakhutdinov, "Importance Weighted Autoencoders", ICLR 2016.
+//! - J. Carpenter, P. Clifford, P. Fearnhead, "Improved particle filter for nonlinear problems", IEE Proceedings – Radar, Sonar and
+//!   Navigation 146(1), 1999 (systematic resampling).
 //! - G. Tucker, D. Lawson, S. Gu, C. J. Maddison, "Doubly Reparameterized Gradient Estimators for Monte Carlo Objectives", ICLR 2019.
 
 pub mod config;

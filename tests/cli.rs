@@ -797,9 +797,10 @@ fn the_published_nets_are_configurations() {
     }
     let file = format!("{}/examples/burda.toml", env!("CARGO_MANIFEST_DIR"));
     for kind in ["iwae", "dreg"] {
-        let objective = format!("training.objective={{kind=\"{kind}\",samples=3}}");
+        let objective = format!("training.objective={{kind=\"{kind}\",samples=3,gradient_samples=2}}");
         place.train(&format!("--preset vae --config {file} --out {kind} --set {objective}")).ok().says(&[
-            "of 3 samples",
+            "of S samples, ",
+            "of 2 drawn by weight, nats per image, S = 3",
             "dynamic binarisation",
             "log p(x) ≥",
         ]);

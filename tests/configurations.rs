@@ -179,8 +179,15 @@ fn configuration() -> impl Strategy<Value = Config> {
             }
         },
     );
-    let importance =
-        || (schedule(), size()).prop_map(|(samples, gradient_samples)| Importance { samples, gradient_samples });
+    let few = || mostly(1.0..6.0f64, &ABSURD);
+    let samples = move || {
+        let ramp = (few(), few()).prop_map(|(from, to)| Schedule::linear(from, to, 0.2, 0.7));
+        prop_oneof![few().prop_map(Schedule::from), ramp]
+    };
+    let importance = || {
+        (samples(), mostly(0..4usize, &[5, i64::MAX as usize, usize::MAX]))
+            .prop_map(|(samples, gradient_samples)| ImportanceSamples { samples, gradient_samples })
+    };
     let weighted = prop_oneof![importance().prop_map(Objective::Iwae), importance().prop_map(Objective::Dreg)];
     // Importance weights leave no room for a β and charges: mostly there are none beside them.
     let objective = prop::option::weighted(0.3, (weighted, prop::bool::weighted(0.9)));
@@ -345,7 +352,9 @@ fn the_order_of_a_kind_and_its_keys_makes_no_difference() {
     let linear = Ramp { from: 1e-3, to: 1e-5, start: 0.0, end: 1.0, shape: Shape::Linear, warmup: 0.0 };
     assert_eq!(rate.training.learning_rate, Schedule::Ramp(linear));
     // Keys that only the recipe's own configuration has.
-    for setting in ["model.likelihood.deviation=0.2", "model.compositor.background=learned"] {
+    for setting in
+        ["model.likelihood.deviation=0.2", "model.compositor.background=learned", "model.compositor.colours=per-pixel"]
+    {
         resolve(Preset::MultiEntity, &[setting]).unwrap_err();
         resolve(Preset::MultiEntity, &["data.scenes=sprites", setting]).unwrap();
     }

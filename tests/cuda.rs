@@ -3,7 +3,7 @@
 
 use crate::model::variants;
 use candle_core::{DType, Device, Module, Result, Tensor};
-use multi_entity_vae::config::{Config, Importance, Latent, Objective, OnNonfinite, Preset};
+use multi_entity_vae::config::{Config, ImportanceSamples, Latent, Objective, OnNonfinite, Preset};
 use multi_entity_vae::device::Choice;
 use multi_entity_vae::evaluate::Decomposition;
 use multi_entity_vae::layers::{Activation, Extent, LayerSpec, Stack};
@@ -138,12 +138,12 @@ fn every_layer_has_the_cpus_outputs_and_gradients() -> Result<()> {
     Ok(())
 }
 
-/// A short training: presets and objectives.
+/// A short training: presets and objectives. Drawn samples are not among them: where a rounding error decides which one is drawn, the
+/// gradient is another.
 fn trainings() -> Vec<Config> {
     let mut all: Vec<Config> = Preset::ALL.into_iter().map(Preset::config).collect();
-    let all = Importance { samples: 3.0.into(), gradient_samples: 0 };
-    let some = Importance { samples: 4.0.into(), gradient_samples: 2 };
-    for objective in [Objective::Iwae(all), Objective::Dreg(all), Objective::Iwae(some), Objective::Dreg(some)] {
+    let three = ImportanceSamples { samples: 3.0.into(), gradient_samples: 0 };
+    for objective in [Objective::Iwae(three), Objective::Dreg(three)] {
         let mut config = Preset::Vae.config();
         config.training.objective = objective;
         if let Latent::Gaussian { beta, .. } = &mut config.model.latent {

@@ -4,7 +4,7 @@ use crate::gradients;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use multi_entity_vae::config::{
     Binarisation, CompositorConfig, Config, ConvolutionConfig, DataConfig, DecoderConfig, DecoderTrunk, EncoderConfig,
-    Importance, Latent, Likelihood, ModelConfig, Objective, Placement, Posteriors, Preset, Rank, SelectorConfig,
+    ImportanceSamples, Latent, Likelihood, ModelConfig, Objective, Placement, Posteriors, Preset, Rank, SelectorConfig,
 };
 use multi_entity_vae::evaluate::{EvaluationError, Example, LikelihoodBound};
 use multi_entity_vae::layers::{Activation, Extent};
@@ -348,13 +348,40 @@ fn samples_drawn_by_weight_have_the_gradient_of_all_in_expectation() -> Result<(
 }
 
 #[test]
+fn a_training_draws_its_samples_and_follows_their_schedule() -> Result<()> {
+    let pixels = (0..4 * 784).map(|i| (i * i % 7 == 0) as u8 as f32).collect();
+    let images = Tensor::from_vec(pixels, (4, 28, 28, 1), &CPU)?;
+    let trained = |samples: Schedule, gradient_samples, learning_rate: f64| -> Result<(Vec<f64>, Vec<f32>)> {
+        let mut config = Preset::Vae.config();
+        (config.training.steps, config.training.learning_rate) = (4, learning_rate.into());
+        config.training.objective = Objective::Dreg(ImportanceSamples { samples, gradient_samples });
+        let mut trainer = Trainer::new(config, Extent::new(28, 28, 1), &CPU).expect("a trainer");
+        let losses = (0..3).map(|_| trainer.step(&images).expect("a step").loss).collect();
+        let weights = trainer.variables().all().into_iter().map(|(_, var)| var.flatten_all()?.to_vec1::<f32>());
+        Ok((losses, weights.collect::<Result<Vec<_>>>()?.concat()))
+    };
+    // The same bound of the same samples, another gradient; four of four are all.
+    let [all, some, four] =
+        [trained(4.0.into(), 0, 1e-3)?, trained(4.0.into(), 2, 1e-3)?, trained(4.0.into(), 4, 1e-3)?];
+    assert!((all.0[0] - some.0[0]).abs() < 1e-4 * all.0[0], "{:?} and {:?}", all.0, some.0);
+    assert_ne!(all.1, some.1);
+    assert_eq!(all.1, four.1);
+    // Where nothing is learned: at first as with one sample, later as with four.
+    let [rising, one, four] = [Schedule::linear(1.0, 4.0, 0.0, 0.5), 1.0.into(), 4.0.into()];
+    let [rising, one, four] = [trained(rising, 0, 0.0)?.0, trained(one, 0, 0.0)?.0, trained(four, 0, 0.0)?.0];
+    assert_eq!((rising[0], rising[2]), (one[0], four[2]));
+    assert!(one[0] != four[0] && one[2] != four[2]);
+    Ok(())
+}
+
+#[test]
 fn every_objective_learns() -> Result<()> {
     let digits = DigitSet::builtin();
     let pixels: Vec<f32> =
         (0..8).flat_map(|i| digits.of(Split::Train).image(i).map(|p| f32::from(u8::from(p > 127)))).collect();
     let images = Tensor::from_vec(pixels, (8, 28, 28, 1), &CPU)?;
-    let all = Importance { samples: 4.0.into(), gradient_samples: 0 };
-    let some = Importance { samples: Schedule::linear(1.0, 7.0, 0.0, 0.002), gradient_samples: 2 };
+    let all = ImportanceSamples { samples: 4.0.into(), gradient_samples: 0 };
+    let some = ImportanceSamples { samples: Schedule::linear(1.0, 7.0, 0.0, 0.002), gradient_samples: 2 };
     for objective in [Objective::Iwae(all), Objective::Dreg(all), Objective::Iwae(some), Objective::Dreg(some)] {
         let mut config = Preset::Vae.config();
         config.training.objective = objective;
@@ -386,7 +413,7 @@ fn what_has_no_importance_weights_is_refused_by_name() {
     refused(Preset::Vae, &[iwae, "training.objective.samples={from=100000,to=1}"], "training.batch");
     let fine = [iwae, "training.objective.samples=7", "training.objective.gradient_samples=2"].map(String::from);
     let config = Config::resolve(Preset::Vae, None, &fine).expect("a configuration");
-    let expected = Importance { samples: 7.0.into(), gradient_samples: 2 };
+    let expected = ImportanceSamples { samples: 7.0.into(), gradient_samples: 2 };
     assert_eq!(config.training.objective, Objective::Iwae(expected));
     config.validate(Extent::new(28, 28, 1)).expect("IWAE on the VAE");
     let unknown = Config::resolve(Preset::Vae, None, &["training.objective.samples=7".to_string()]);

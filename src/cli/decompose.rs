@@ -85,14 +85,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let selection = common::selection(&run, args.entities, args.seed)?;
     std::fs::create_dir_all(&args.out).map_err(multi_entity_vae::files::FileError::refused("create", &args.out))?;
 
-    let examples: Vec<Example> = inputs.iter().map(|(_, example)| example.clone()).collect();
+    let (names, examples): (Vec<String>, Vec<Example>) = inputs.iter().cloned().unzip();
     let images = common::stack(&examples, run.image(), &device)?;
     let decomposition = Decomposition::refined(&run.model, &images, &selection, args.refinement.steps())?;
-    let sheet = pictures::decomposition_sheet(&run, &examples, &decomposition)?;
+    let sheet = pictures::decomposition_sheet(&run, &examples, &names, &decomposition)?;
     save_png(&sheet, &args.out.join("decomposition.png"))?;
     let records = save_entities(&args.out, &run, &inputs, &decomposition)?;
     common::write_json(&args.out.join("entities.json"), &records)?;
-    for (name, i) in inputs.iter().map(|(name, _)| name).zip(0..) {
+    for (name, i) in names.iter().zip(0..) {
         let present = decomposition.present[i].iter().filter(|p| **p).count();
         common::say(format!("{name}: {present} of {} entities present", decomposition.present[i].len()))?;
     }

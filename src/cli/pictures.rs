@@ -31,7 +31,7 @@ pub fn draw_all(
         let examples = scenes.examples(ROWS).collect::<Result<Vec<_>, _>>()?;
         let images = stack(&examples, run.image(), device)?;
         let parts = Decomposition::of(&run.model, &images, &selection)?;
-        let sheet = decomposition_sheet(run, &examples, &parts)?;
+        let sheet = decomposition_sheet(run, &examples, &[], &parts)?;
         save_png(&sheet, &session.folder.file("decomposition.png"))?;
         drawn.push(("decomposition.png", "each scene taken apart into its entities"));
     }
@@ -73,13 +73,17 @@ pub fn describe_keeping(run: &LoadedRun, entities: usize) -> String {
     }
 }
 
-/// Input, KL map, reconstruction, masks and entities of each example.
+/// Input, KL map, reconstruction, masks and entities of each example, and its name where it has one.
 pub fn decomposition_sheet(
     run: &LoadedRun,
     examples: &[Example],
+    names: &[String],
     parts: &Decomposition,
 ) -> anyhow::Result<image::RgbImage> {
-    let rows = decomposition_rows(&run.model, parts, examples)?;
+    let mut rows = decomposition_rows(&run.model, parts, examples)?;
+    for (row, name) in rows.iter_mut().zip(names) {
+        row.label = Some(name.clone());
+    }
     let kept = parts.present.first().map_or(0, Vec::len);
     sheet_of(&format!("Scenes taken apart · {}", describe_keeping(run, kept)), run, &rows)
 }

@@ -4,7 +4,7 @@ use super::common::final_selection;
 use super::progress::{Progress as Bar, Talk};
 use super::{evaluate, interrupt};
 use candle_core::Device;
-use multi_entity_vae::config::{Config, Importance, Latent, Objective};
+use multi_entity_vae::config::{Config, ImportanceSamples, Latent, Objective};
 use multi_entity_vae::device;
 use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::files::FileError;
@@ -82,8 +82,8 @@ struct Shown {
     loss: f64,
     reconstruction: f64,
     kl: f64,
-    /// What regularises, added to the loss: idle KL, charge and resynthesis.
-    beside: f64,
+    /// What is added to the loss beside the ELBO: idle KL, charge and resynthesis.
+    regularisers: f64,
     count_accuracy: Option<f64>,
 }
 
@@ -222,9 +222,9 @@ impl<'a> Session<'a> {
         if report.gradient_norm.is_finite() {
             let mix = if report.step == self.first_step + 1 { 1.0 } else { 0.05 };
             let beside = report.idle_nats + report.charge_nats + report.resynthesis_nats;
-            let Shown { loss, reconstruction, kl, beside: shown_beside, .. } = &mut self.shown;
+            let Shown { loss, reconstruction, kl, regularisers, .. } = &mut self.shown;
             let now = [report.loss, report.reconstruction_nats, report.kl_nats, beside];
-            for (shown, now) in [loss, reconstruction, kl, shown_beside].into_iter().zip(now) {
+            for (shown, now) in [loss, reconstruction, kl, regularisers].into_iter().zip(now) {
                 *shown += mix * (now - *shown);
             }
         }
@@ -371,17 +371,17 @@ impl<'a> Session<'a> {
     }
 
     fn message(&self, trainer: &Trainer, report: &StepReport) -> String {
-        let Shown { loss, reconstruction, kl, beside, count_accuracy } = self.shown;
+        let Shown { loss, reconstruction, kl, regularisers, count_accuracy } = self.shown;
         let images = self.images_per_second(report.step, trainer.config().training.batch);
         let mut text = format!(
             "{images:.0} img/s · −log p {reconstruction:.1} · KL {kl:.1} · ELBO {:.1} nats",
             -(reconstruction + kl + self.location_nats)
         );
         if trainer.config().training.objective.importance().is_some() {
-            text += &format!(" · bound {:.1}", -loss);
+            text += &format!(" · bound {:.1}", -(loss + self.location_nats));
         }
-        if beside > 0.0 {
-            text += &format!(" · regularisers {beside:.1}");
+        if regularisers > 0.0 {
+            text += &format!(" · regularisers {regularisers:.1}");
         }
         if let Some(accuracy) = count_accuracy {
             text += &format!(" · count {:.1} %", 100.0 * accuracy);
@@ -445,8 +445,8 @@ fn weights_in_words(trainer: &Trainer) -> String {
     let config = trainer.config();
     match (&config.model.latent, config.training.objective) {
         (Latent::Point { .. }, _) => "loss = −log p".into(),
-        (_, Objective::Iwae(importance)) => importance_in_words(&importance, ""),
-        (_, Objective::Dreg(importance)) => importance_in_words(&importance, "DReG's "),
+        (_, Objective::Iwae(importance)) => importance_in_words(&importance, None),
+        (_, Objective::Dreg(importance)) => importance_in_words(&importance, Some("DReG's gradient")),
         (Latent::Gaussian { beta, .. }, Objective::Elbo) => {
             let mut text = format!("loss = −log p + {beta} · KL");
             if config.training.idle_beta.last() > 0.0 {
@@ -460,10 +460,13 @@ fn weights_in_words(trainer: &Trainer) -> String {
     }
 }
 
-fn importance_in_words(importance: &Importance, whose: &str) -> String {
-    let gradient = match importance.gradient_samples {
-        0 => format!("{whose}gradient"),
-        some => format!("{whose}gradient of {some} of them"),
+/// `name` is the gradient's, where it has one.
+fn importance_in_words(importance: &ImportanceSamples, name: Option<&str>) -> String {
+    let gradient = match (name, importance.gradient_samples) {
+        (None, 0) => String::new(),
+        (Some(name), 0) => format!(", {name}"),
+        (name, some) => format!(", {} of {some} drawn by weight", name.unwrap_or("gradient")),
     };
-    format!("loss = −log mean p(x, z)/q(z|x) of {} samples, {gradient}, nats per image", importance.samples)
+    let samples = importance.samples;
+    format!("loss = −log mean p(x, z)/q(z|x) of S samples{gradient}, nats per image, S = {samples}")
 }

@@ -18,7 +18,7 @@ pub use model::{
     Background, Colours, CompositorConfig, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent,
     Likelihood, ModelConfig, Placement, Posteriors, Rank, SelectorConfig,
 };
-pub use objective::{Importance, Objective};
+pub use objective::{ImportanceSamples, Objective};
 pub use overrides::nearest;
 pub use presets::Preset;
 pub use validate::MOST_SCENES;

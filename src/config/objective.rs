@@ -11,46 +11,47 @@ pub enum Objective {
     #[default]
     Elbo,
     /// The importance-weighted bound (Burda et al. 2016).
-    Iwae(Importance),
+    Iwae(ImportanceSamples),
     /// The same bound, its encoder's gradient estimated with less noise (Tucker et al. 2019).
-    Dreg(Importance),
+    Dreg(ImportanceSamples),
 }
 
-/// The samples of an importance-weighted bound.
+/// How many samples an importance-weighted bound takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Importance {
+pub struct ImportanceSamples {
     /// S, samples of z for each image, rounded to a whole number: k in the paper.
     #[serde(default = "fifty")]
     pub samples: Schedule,
-    /// M, how many of them the gradient is taken of, drawn in proportion to their weights. 0, and any M that is not smaller than S:
-    /// of all of them, each times its weight.
+    /// M, how many of the S the gradient is taken of, drawn in proportion to their weights. 0: of all, each times its weight, as where
+    /// S is no larger than M.
     #[serde(default)]
     pub gradient_samples: usize,
 }
 
-impl Default for Importance {
-    fn default() -> Self {
-        Self { samples: fifty(), gradient_samples: 0 }
+impl ImportanceSamples {
+    /// The largest S of any step.
+    pub fn most(&self) -> usize {
+        self.samples.range().1.round() as usize
     }
 }
 
 impl Objective {
-    /// What is weighed against each other where not the ELBO is bounded but log p(x) itself.
-    pub fn importance(&self) -> Option<&Importance> {
+    /// The samples of the importance-weighted bound; none for the ELBO.
+    pub fn importance(&self) -> Option<&ImportanceSamples> {
         match self {
             Self::Elbo => None,
-            Self::Iwae(importance) | Self::Dreg(importance) => Some(importance),
+            Self::Iwae(samples) | Self::Dreg(samples) => Some(samples),
         }
     }
 
-    /// S at the end of training, for which this bound is held against others.
+    /// S at the end of training, which validation and evaluation use throughout, so that their bounds can be compared.
     pub fn importance_samples(&self) -> Option<u64> {
         self.importance().map(|importance| importance.samples.last().round() as u64)
     }
 
     /// The most samples of z that an image has in any step.
     pub fn most_samples(&self) -> usize {
-        self.importance().map_or(1, |importance| importance.samples.range().1.round() as usize)
+        self.importance().map_or(1, ImportanceSamples::most)
     }
 }
 

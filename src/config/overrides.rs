@@ -208,7 +208,7 @@ fn every_key() -> Vec<String> {
         ("model.latent", &["dimensions", "beta", "activation"]),
         ("model.decoder.placement", &["patch"]),
         ("model.decoder.trunk", &["hidden", "base", "layers", "kernel", "stride", "activation"]),
-        ("model.compositor", &["features", "background"]),
+        ("model.compositor", &["features", "background", "colours"]),
         ("model.likelihood", &["deviation"]),
         ("training.objective", &["samples", "gradient_samples"]),
     ];

@@ -81,6 +81,9 @@ impl Config {
         let samples = "training.objective.samples";
         importance.samples.validate(samples).map_err(|reason| ConfigError::Invalid { key: samples.into(), reason })?;
         check(samples, importance.samples.range().0 >= 1.0, "must be at least 1")?;
+        let most = importance.most();
+        let reason = format!("must be at most {most}, the most samples that there are; 0 takes all");
+        check("training.objective.gradient_samples", importance.gradient_samples <= most, reason)?;
         let Latent::Gaussian { beta, .. } = &self.model.latent else {
             let reason = "weighs samples of q(z|x), which a point latent does not have: set it to elbo, or \
                           model.latent.kind to gaussian";

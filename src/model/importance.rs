@@ -20,9 +20,9 @@
 //!
 //! in which log w_s depends on φ through z_s alone; the decoder's gradient Σ_s ŵ_s ∇_θ log w_s is the same in both.
 //!
-//! Most of S samples weigh next to nothing, and a gradient costs twice what a weight does. Both sums are means over s ~ ŵ, of
+//! Most of many samples weigh next to nothing, and a gradient costs twice what a weight does. Both sums are means over s ~ ŵ, of
 //! ∇ log w_s and of ŵ_s times the rest, so that M ≪ S samples drawn in proportion to their weights estimate them without bias
-//! (Burda et al. 2016, section 3, for M = 1), which is [`Resampling`].
+//! (proposed by Burda et al. 2016, section 3, for M = 1), which is [`Resampling`].
 
 use super::{Encoding, Loss, Model};
 use crate::layers::log_sum_exp;
@@ -75,8 +75,8 @@ impl Model {
         Ok(Weighed { log_likelihood, log_ratio: encoding.entities.log_ratio(z, noise)? })
     }
 
-    /// −L_S and its own gradient, for standard normal noise (B, S, K, D). `fixed` is the same model outside any graph: what weighs
-    /// samples that no gradient asks.
+    /// −L_S with its own gradient, or an estimate of it by [`Resampling`], for standard normal noise (B, S, K, D). `fixed` is the same
+    /// model outside any graph, for weights that no gradient asks.
     pub fn iwae_loss(
         &self,
         fixed: &Self,
@@ -97,7 +97,7 @@ impl Model {
         importance_loss(valued(&weighed, &surrogate)?, &weighed, encoding)
     }
 
-    /// −L_S with the gradient of DReG.
+    /// The same with the gradient of DReG.
     pub fn dreg_loss(
         &self,
         fixed: &Self,
@@ -135,7 +135,7 @@ pub struct Resampling {
 }
 
 impl Resampling {
-    /// Systematic resampling (Kitagawa 1996): M equal steps through the sum of an image's weights (B, S), begun at its offset.
+    /// Systematic resampling (Carpenter, Clifford & Fearnhead 1999): M equal steps through the sum of an image's weights (B, S), begun at its offset.
     fn draw(&self, weights: &Tensor) -> Result<Drawn> {
         let all = weights.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec2::<f64>()?;
         let mut numbers = Vec::with_capacity(all.len() * self.samples);

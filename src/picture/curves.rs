@@ -65,7 +65,8 @@ text{font-family:system-ui,-apple-system,'Segoe UI','Noto Sans','DejaVu Sans',He
 ///
 /// `training` and `validation` need not share their steps; both are drawn in
 /// the order of their steps, and values that are not finite are left out. The
-/// panel of the count accuracy is left out where no point has one. `density` is
+/// panel of the count accuracy is left out where no point has one, those of
+/// the ELBO and the KL where every KL is 0. `density` is
 /// that at which the document is shown unless its reader scales it.
 pub fn curves(title: &str, training: &[CurvePoint], validation: &[CurvePoint], density: Density) -> String {
     let mut svg = String::new();
@@ -83,11 +84,13 @@ fn panels(training: &[CurvePoint], validation: &[CurvePoint]) -> Vec<Panel> {
         range,
     };
     let nats = "nats per image";
-    let mut panels = vec![
-        panel("−ELBO", nats, None, |point| Some(point.negative_elbo)),
-        panel("Reconstruction", nats, None, |point| Some(point.reconstruction)),
-        panel("KL", nats, None, |point| Some(point.kl)),
-    ];
+    let mut panels = vec![panel("Reconstruction", nats, None, |point| Some(point.reconstruction))];
+    // An autoencoder has neither.
+    let mut points = training.iter().chain(validation).peekable();
+    if points.peek().is_none() || points.any(|point| point.kl != 0.0) {
+        panels.insert(0, panel("−ELBO", nats, None, |point| Some(point.negative_elbo)));
+        panels.push(panel("KL", nats, None, |point| Some(point.kl)));
+    }
     let percent: Value = |point| point.count_accuracy.map(|share| 100.0 * share);
     let counted = panel("Count accuracy", "% of scenes", Some((0.0, 100.0)), percent);
     if !(counted.training.is_empty() && counted.validation.is_empty()) {
@@ -196,6 +199,14 @@ mod tests {
         let svg = drawn("run", &line(50, None), &[]);
         assert!(!svg.contains("Count accuracy"));
         assert_eq!(svg.matches("<polyline").count(), 3);
+    }
+
+    #[test]
+    fn models_without_a_kl_have_no_elbo_either() {
+        let code: Vec<_> = line(50, None).into_iter().map(|point| CurvePoint { kl: 0.0, ..point }).collect();
+        let svg = drawn("run", &code, &code[..5]);
+        assert_eq!(svg.matches("<polyline").count(), 2);
+        assert!(svg.contains("Reconstruction") && !svg.contains("ELBO") && !svg.contains("KL"));
     }
 
     #[test]

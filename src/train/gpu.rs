@@ -80,7 +80,7 @@ impl Trainer {
     /// Sets a step going.
     pub(super) fn begin_on_gpu(&self, gpu: &mut OnGpu, images: &Tensor) -> std::result::Result<Plan, TrainError> {
         let plan = self.plan();
-        let (step, shape) = (self.steps.done, self.noise_shape(images.dim(0)?, plan.samples()));
+        let (step, shape) = (self.steps.done, self.noise_shape(images.dim(0)?, plan.samples));
         let noise = match gpu.ahead.take() {
             Some((of, made, noise)) if (of, made) == (step, shape) => noise,
             _ => self.noise_values(step, shape),

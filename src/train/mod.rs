@@ -12,7 +12,7 @@ mod schedule;
 pub use adam::Adam;
 pub use schedule::{Ramp, Schedule, Shape};
 
-use crate::config::{Config, Importance, Latent, Objective, OnNonfinite, Rank, TrainingConfig};
+use crate::config::{Config, ImportanceSamples, Latent, Objective, OnNonfinite, Rank, TrainingConfig};
 use crate::layers::{Deposit, Extent};
 use crate::model::{Inference, Loss, Model, Resampling, Selection, Variables, Weights};
 use crate::random;
@@ -352,7 +352,7 @@ impl Trainer {
     }
 
     /// Which of its S samples the step to come differentiates, if not all.
-    fn resampling(&self, importance: Importance, samples: usize, images: usize) -> Option<Resampling> {
+    fn resampling(&self, importance: ImportanceSamples, samples: usize, images: usize) -> Option<Resampling> {
         let some = importance.gradient_samples;
         if some == 0 || some >= samples {
             return None;
