@@ -43,13 +43,11 @@ impl Weighed {
         &self.log_likelihood + &self.log_ratio
     }
 
-    /// log (1/S) Σ_s w_s of each image, (B). Its gradient is Σ_s ŵ_s ∇ log w_s.
+    /// log (1/S) Σ_s w_s of each image, (B), outside any graph.
     pub fn bound(&self) -> Result<Tensor> {
-        let log_weights = self.log_weights()?;
+        let log_weights = self.log_weights()?.detach();
         let samples = log_weights.dim(1)? as f64;
-        let bound = (log_sum_exp(&log_weights.detach())?.squeeze(1)? - samples.ln())?;
-        let surrogate = (log_weights * self.normalised()?)?.sum(1)?;
-        bound + (&surrogate - surrogate.detach())?
+        log_sum_exp(&log_weights)?.squeeze(1)? - samples.ln()
     }
 
     /// ŵ_s = w_s / Σ w, (B, S), outside any graph.
@@ -88,13 +86,14 @@ impl Model {
         let z = encoding.entities.samples(noise)?;
         let Some(resampling) = resampling else {
             let weighed = self.weigh(images, encoding, &z, noise)?;
-            return importance_loss(weighed.bound()?.mean(0)?.neg()?, &weighed, encoding);
+            let surrogate = (weighed.log_weights()? * weighed.normalised()?)?.sum(1)?;
+            return importance_loss(&weighed, &surrogate, encoding);
         };
         let weighed = fixed.weigh(images, &encoding.detach(), &z.detach(), noise)?;
         let drawn = resampling.draw(&weighed.normalised()?)?;
         let (z, noise) = (drawn.of(&z)?, drawn.of(noise)?);
         let surrogate = self.weigh(images, encoding, &z, &noise)?.log_weights()?.mean(1)?;
-        importance_loss(valued(&weighed, &surrogate)?, &weighed, encoding)
+        importance_loss(&weighed, &surrogate, encoding)
     }
 
     /// The same with the gradient of DReG.
@@ -121,7 +120,7 @@ impl Model {
         // z as it is, its gradient times ŵ: with the share of ŵ in the sum below that makes the square.
         let z = (z.detach() + (&z - z.detach())?.broadcast_mul(&weights.unsqueeze(2)?.unsqueeze(3)?)?)?;
         let log_weights = self.weigh(images, &still, &z, &still.entities.noise_of(&z)?)?.log_weights()?;
-        importance_loss(valued(&weighed, &(log_weights * shares)?.sum(1)?)?, &weighed, encoding)
+        importance_loss(&weighed, &(log_weights * shares)?.sum(1)?, encoding)
     }
 }
 
@@ -135,7 +134,8 @@ pub struct Resampling {
 }
 
 impl Resampling {
-    /// Systematic resampling (Carpenter, Clifford & Fearnhead 1999): M equal steps through the sum of an image's weights (B, S), begun at its offset.
+    /// Systematic resampling (Carpenter, Clifford & Fearnhead 1999): M equal steps through the sum of an image's weights (B, S), begun
+    /// at its offset.
     fn draw(&self, weights: &Tensor) -> Result<Drawn> {
         let all = weights.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec2::<f64>()?;
         let mut numbers = Vec::with_capacity(all.len() * self.samples);
@@ -178,13 +178,9 @@ impl Drawn {
     }
 }
 
-/// −L_S of all images, with the gradient of a surrogate (B) of L_S.
-fn valued(weighed: &Weighed, surrogate: &Tensor) -> Result<Tensor> {
-    (weighed.bound()?.detach() + (surrogate - surrogate.detach())?)?.mean(0)?.neg()
-}
-
-/// The terms that are shown beside the bound: the ELBO's, which do not add up to it.
-fn importance_loss(total: Tensor, weighed: &Weighed, encoding: &Encoding) -> Result<Loss> {
+/// −L_S with the gradient of a surrogate (B) of L_S. The terms that are shown beside it are the ELBO's, which do not add up to it.
+fn importance_loss(weighed: &Weighed, surrogate: &Tensor, encoding: &Encoding) -> Result<Loss> {
+    let total = (weighed.bound()? + (surrogate - surrogate.detach())?)?.mean(0)?.neg()?;
     let kl = encoding.entities.detach().kl()?.sum(1)?.mean(0)?;
     let nothing = kl.zeros_like()?;
     Loss::of([&total, &weighed.log_likelihood.detach().mean_all()?.neg()?, &kl, &nothing, &nothing])

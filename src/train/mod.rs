@@ -340,13 +340,14 @@ impl Trainer {
                     None => Ok(loss),
                 }
             }
-            Objective::Iwae(importance) => {
+            Objective::Iwae(importance) | Objective::Dreg(importance) => {
+                let encoding = model.encode(images, selection)?;
                 let resampling = self.resampling(importance, plan.samples, images.dim(0)?);
-                model.iwae_loss(&self.model, images, &model.encode(images, selection)?, noise, resampling.as_ref())
-            }
-            Objective::Dreg(importance) => {
-                let resampling = self.resampling(importance, plan.samples, images.dim(0)?);
-                model.dreg_loss(&self.model, images, &model.encode(images, selection)?, noise, resampling.as_ref())
+                let loss = match plan.objective {
+                    Objective::Dreg(_) => Model::dreg_loss,
+                    _ => Model::iwae_loss,
+                };
+                loss(model, &self.model, images, &encoding, noise, resampling.as_ref())
             }
         }
     }
