@@ -331,13 +331,14 @@ fn a_number_in_a_file_and_the_schedule_over_it_replace_one_another() {
     }
 }
 
+fn resolve(preset: Preset, settings: &[&str]) -> Result<Config, String> {
+    let settings: Vec<_> = settings.iter().map(|setting| setting.to_string()).collect();
+    Config::resolve(preset, None, &settings).map_err(|e| e.to_string())
+}
+
 /// What a part is may be written before or after what belongs to it.
 #[test]
 fn the_order_of_a_kind_and_its_keys_makes_no_difference() {
-    let resolve = |preset, settings: &[&str]| {
-        let settings: Vec<_> = settings.iter().map(|setting| setting.to_string()).collect();
-        Config::resolve(preset, None, &settings).map_err(|e| e.to_string())
-    };
     let (kind, dimensions) = ("model.latent.kind=point", "model.latent.dimensions=5");
     let point = resolve(Preset::Vae, &[kind, dimensions]).unwrap();
     assert_eq!(point.model.latent.dimensions(), 5);
@@ -358,6 +359,30 @@ fn the_order_of_a_kind_and_its_keys_makes_no_difference() {
         resolve(Preset::MultiEntity, &[setting]).unwrap_err();
         resolve(Preset::MultiEntity, &["data.scenes=sprites", setting]).unwrap();
     }
+}
+
+/// What lies behind the entities of a configuration, if they cover it.
+fn background_of(settings: &[&str]) -> Option<Background> {
+    match resolve(Preset::MultiEntity, settings).unwrap().model.compositor {
+        CompositorConfig::Mixture { background, .. } => Some(background),
+        _ => None,
+    }
+}
+
+#[test]
+fn disturbed_scenes_have_a_recipe_of_their_own() {
+    let (noise, lines) = ("data.noise=0.2", "data.grid_lines=0.3");
+    for scenes in ["data.scenes=air", "data.scenes=digits"] {
+        assert_eq!(background_of(&[scenes, "data.noise=0", "data.grid_period=5"]), None);
+        assert_eq!(background_of(&[noise, scenes]), Some(Background::Median));
+        assert_eq!(background_of(&[scenes, "data.noise=1"]), Some(Background::Median), "a whole number");
+        assert_eq!(background_of(&[scenes, noise, lines]), Some(Background::Lines));
+        assert_eq!(background_of(&[scenes, noise, "data.noise=0.0"]), None, "the last word counts");
+        assert_eq!(background_of(&[scenes, noise, "model.compositor.kind=union"]), None);
+    }
+    assert_eq!(background_of(&["data.scenes=survey", noise]), None);
+    assert_eq!(background_of(&["data.scenes=sprites", lines]), Some(Background::Median));
+    assert_eq!(resolve(Preset::Vae, &[noise]).unwrap().model, Preset::Vae.config().model);
 }
 
 fn ramp_to(schedule: Schedule, to: f64) -> Schedule {

@@ -130,7 +130,7 @@ pub fn variants() -> Vec<Variant> {
             }
         }
     }
-    assert_eq!(variants.len(), 420);
+    assert_eq!(variants.len(), 480);
     for rank in Rank::ALL {
         let some = |v: &&Variant| v.config.selector.rank_by == rank && v.config.entities > 1 && v.image.channels > 1;
         assert!(variants.iter().filter(some).count() > 5, "{rank:?} is hardly tried");
@@ -438,10 +438,43 @@ fn a_median_background_is_each_images_own() -> Result<()> {
         }
     }
     assert!(drawn(&unbound, &absent)?.concat().iter().all(|p| (p - 0.5).abs() < 1e-6), "no image is known");
-    assert_eq!(unbound.background_nats(3), 3.0 * 256f64.ln());
+    assert_eq!(unbound.background_nats(extent), 3.0 * 256f64.ln());
     let learned = CompositorConfig::Mixture { background: Background::Learned, colours: Colours::PerPixel };
     let learned = compositor(&learned, extent, DType::F64)?;
-    assert_eq!((learned.background_nats(3), drawn(&learned.on(&images)?, &absent)?), (0.0, drawn(&learned, &absent)?));
+    assert_eq!(
+        (learned.background_nats(extent), drawn(&learned.on(&images)?, &absent)?),
+        (0.0, drawn(&learned, &absent)?)
+    );
+    Ok(())
+}
+
+#[test]
+fn a_background_of_lines_is_that_of_rows_and_columns() -> Result<()> {
+    let config = CompositorConfig::Mixture { background: Background::Lines, colours: Colours::PerPixel };
+    let extent = Extent::new(13, 15, 2);
+    let unbound = compositor(&config, extent, DType::F64)?;
+    // A grid in each of two images and channels, and ink on a fifth of every line.
+    let ground = |b: usize, y: usize, x: usize, c: usize| {
+        let (row, column) = ([0.2, 0.8][b] * ((y + c) % 4 / 3) as f64, 0.4 * ((x + b) % 4 / 3) as f64);
+        if row > column { row } else { column }
+    };
+    let all =
+        || (0..2).flat_map(|b| (0..13).flat_map(move |y| (0..15).flat_map(move |x| (0..2).map(move |c| (b, y, x, c)))));
+    let inked = |y: usize, x: usize| (2 * y + x) % 5 == 0;
+    let pixels = all().map(|(b, y, x, c)| if inked(y, x) { 1.0 } else { ground(b, y, x, c) });
+    let images = Tensor::from_iter(pixels.collect::<Vec<_>>(), &CPU)?.reshape((2, 13, 15, 2))?;
+    let absent = Tensor::full(NOTHING, (2, 3, 13, 15, 3), &CPU)?;
+    let bound = unbound.on(&images)?;
+    let drawn = numbers(&candle_nn::ops::sigmoid(&bound.compose_drawn(&absent)?)?)?;
+    for ((b, y, x, c), drawn) in all().zip(&drawn) {
+        assert!((drawn - ground(b, y, x, c)).abs() < 1.0 / 255.0, "{drawn} at {:?}", (b, y, x, c));
+    }
+    let seen = bound.ground(2, extent)?.expect("a mixture covers");
+    assert!(numbers(&seen)?.iter().zip(&drawn).all(|(seen, drawn)| (seen - drawn).abs() < 1e-6));
+    let second = bound.of_image(1)?.compose_drawn(&absent.narrow(0, 1, 1)?)?;
+    let of_second = numbers(&bound.compose_drawn(&absent)?)?.split_off(13 * 15 * 2);
+    assert_eq!(numbers(&second)?, of_second);
+    assert_eq!(unbound.background_nats(extent), 2.0 * 28.0 * 256f64.ln());
     Ok(())
 }
 

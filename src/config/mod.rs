@@ -239,7 +239,7 @@ impl Config {
         // The scenes that are asked for decide what the preset's other values are.
         let layers = over(&preset.config())?;
         match layers.scenes() {
-            Some(scenes) => over(&preset.config_for(scenes))?.resolve(),
+            Some((scenes, disturbance)) => over(&preset.config_for(scenes, disturbance))?.resolve(),
             None => layers.resolve(),
         }
     }

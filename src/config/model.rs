@@ -245,13 +245,14 @@ pub enum CompositorConfig {
 
 impl CompositorConfig {
     /// One of each kind, for tests.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Union,
         Self::Sum,
         Self::Max,
         Self::Mixture { background: Background::Learned, colours: Colours::PerPixel },
         Self::Mixture { background: Background::Median, colours: Colours::PerPixel },
         Self::Mixture { background: Background::Median, colours: Colours::Uniform },
+        Self::Mixture { background: Background::Lines, colours: Colours::PerPixel },
         Self::Render { features: 4 },
     ];
 
@@ -284,6 +285,9 @@ pub enum Background {
     Learned,
     /// Each image's own: the median of its pixels, channel by channel. To say which of 256 levels it is costs log 256 nats a channel.
     Median,
+    /// Each pixel's own: the brighter of the medians of its row and of its column, for grounds of stripes or of a grid. To say them costs
+    /// (H + W) log 256 nats a channel.
+    Lines,
 }
 
 /// The colours of an entity in a mixture.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::layers::Activation;
+use crate::scene::Disturbance;
 use crate::scene::Recipe;
 
 /// A named configuration to start from.
@@ -41,21 +42,25 @@ impl Preset {
         }
     }
 
-    /// The configuration with what other scenes need: only the default recipe is without end, and no more entities are kept
-    /// than a recipe has objects.
-    pub fn config_for(self, scenes: &str) -> Config {
+    /// The configuration with what other scenes, or disturbed ones, need: only the default recipe is without end, and no more entities
+    /// are kept than a recipe has objects.
+    pub fn config_for(self, scenes: &str, disturbance: Disturbance) -> Config {
         let mut config = self.config();
         if scenes != config.data.scenes {
             config.data = data(scenes, false);
-            if self == Self::MultiEntity {
-                match scenes.parse() {
-                    Ok(Recipe::Single | Recipe::Sprite) => config.model.entities = 1,
-                    Ok(Recipe::Air) => for_air(&mut config),
-                    Ok(Recipe::Survey) => for_survey(&mut config),
-                    Ok(Recipe::Sprites) => for_sprites(&mut config),
-                    Ok(Recipe::Tetrominoes) => for_tetrominoes(&mut config),
-                    _ => {}
-                }
+        }
+        if self == Self::MultiEntity {
+            let recipe = scenes.parse();
+            match recipe {
+                Ok(Recipe::Single | Recipe::Sprite) => config.model.entities = 1,
+                Ok(Recipe::Air) => for_air(&mut config),
+                Ok(Recipe::Survey) => for_survey(&mut config),
+                Ok(Recipe::Sprites) => for_sprites(&mut config),
+                Ok(Recipe::Tetrominoes) => for_tetrominoes(&mut config),
+                Ok(Recipe::Digits) | Err(_) => {}
+            }
+            if matches!(recipe, Ok(Recipe::Air | Recipe::Digits)) && !disturbance.is_none() {
+                for_disturbed(&mut config, disturbance);
             }
         }
         config
@@ -184,17 +189,29 @@ fn for_survey(config: &mut Config) {
     config.training.evaluation_scenes = 1_000;
 }
 
+/// Noise, or a grid of lines behind the digits: they cover a ground, and nothing is said of each pixel's noise. The idle KL lets cells come
+/// close without a digit being taken apart, and entities are dear.
+fn for_disturbed(config: &mut Config, disturbance: Disturbance) {
+    let background = if disturbance.grid_lines > 0.0 { Background::Lines } else { Background::Median };
+    in_colour(config, background, Colours::Uniform, 0.2);
+    config.model.latent = Latent::Gaussian { dimensions: 16, beta: 1.0.into() };
+    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.45, 0.5);
+    config.training.location_charge = 12.0.into();
+    config.training.idle_beta = 0.2.into();
+    config.training.steps = 10_000;
+}
+
 /// Colours that cover a ground. A Bernoulli would find two greys nearly alike; a Gaussian's deviation says how strict it is about a shade.
-fn in_colour(config: &mut Config, colours: Colours, deviation: f64) {
-    config.data.fresh = true;
-    config.model.compositor = CompositorConfig::Mixture { background: Background::Median, colours };
+fn in_colour(config: &mut Config, background: Background, colours: Colours, deviation: f64) {
+    config.model.compositor = CompositorConfig::Mixture { background, colours };
     config.model.likelihood = Likelihood::Gaussian { deviation };
 }
 
 /// Sprites of 25 pixels at most, of which a little that is seen must be worth an entity: hence the small deviation. As one is easily taken
 /// for two, entities are dearer, and cells may be close only after more and more of the idle KL has made one of a sprite's cells speak for all.
 fn for_sprites(config: &mut Config) {
-    in_colour(config, Colours::Uniform, 0.2);
+    in_colour(config, Background::Median, Colours::Uniform, 0.2);
+    config.data.fresh = true;
     config.model.entities = 5;
     config.model.decoder.placement = Placement::Glimpse { patch: 28 };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.45, 0.5);
@@ -206,7 +223,8 @@ fn for_sprites(config: &mut Config) {
 /// Pieces of 20 pixels at most, often closer than cells may be before the KL map has learnt to peak once for each. What an entity learns to
 /// draw of two close pieces, it unlearns where they are put together anew.
 fn for_tetrominoes(config: &mut Config) {
-    in_colour(config, Colours::PerPixel, 0.3);
+    in_colour(config, Background::Median, Colours::PerPixel, 0.3);
+    config.data.fresh = true;
     config.model.entities = 3;
     config.model.latent = growing();
     config.model.decoder.placement = Placement::Glimpse { patch: 24 };

@@ -91,7 +91,8 @@ pub(super) fn compositor(model: &ModelConfig, image: Extent) -> Size {
         CompositorConfig::Union | CompositorConfig::Sum | CompositorConfig::Max => return Size::default(),
         CompositorConfig::Mixture { background, .. } => {
             let colour = if background == Background::Learned { image.channels } else { 0 };
-            return Size { parameters: colour, arranged: colour, activations: numbers(image) };
+            let ground = if background == Background::Lines { numbers(image) } else { 0 };
+            return Size { parameters: colour, arranged: colour, activations: numbers(image) + ground };
         }
         CompositorConfig::Render { features } => features,
     };

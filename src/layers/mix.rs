@@ -1,7 +1,7 @@
 //! Masked, coloured components over a background → logits: each pixel's distribution is a mixture.
 //!
 //! Component k has a mask logit m_k and a colour logit c_k for each channel; the background is component 0, with m_0 = 0 and one colour
-//! for an image. With weights w = softmax(m) a pixel is white with probability p = Σ w_k σ(c_k), so its logit is
+//! for an image or for each of its pixels. With weights w = softmax(m) a pixel is white with probability p = Σ w_k σ(c_k), so its logit is
 //!
 //! > l = log Σ w_k σ(c_k) − log Σ w_k σ(−c_k) = lse_k a_k − lse_k b_k,
 //! > a_k = m_k + log σ(c_k),  b_k = m_k + log σ(−c_k) = a_k − c_k
@@ -19,14 +19,18 @@ use candle_core::{D, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 /// Components (B·K, P, Q, C + 1), those of one image one after the other, each pixel its colour's C logits and then its mask's, at
-/// their places over backgrounds (B, C) → logits (B, H, W, C).
+/// their places over backgrounds (B, 1, 1, C) or (B, H, W, C) → logits (B, H, W, C).
 pub fn mix(components: &Tensor, background: &Tensor, entities: usize, places: &Places) -> Result<Tensor> {
-    let (b, colours) = background.dims2()?;
+    let (b, height, width, colours) = background.dims4()?;
     let (count, _, _, channels) = components.dims4()?;
     if count != b * entities || channels != colours + 1 {
         bail!(
             "{count} components of {channels} channels do not lie over {b} backgrounds of {colours}, {entities} each"
         );
+    }
+    if ![(1, 1), places.canvas].contains(&(height, width)) {
+        let (canvas_h, canvas_w) = places.canvas;
+        bail!("a background of {height}×{width} pixels does not fill {canvas_h}×{canvas_w}");
     }
     match Path::of(components) {
         Path::Cpu => {
@@ -41,7 +45,7 @@ fn reference(components: &Tensor, background: &Tensor, entities: usize) -> Resul
     let (m, h, w, channels) = components.dims4()?;
     let (b, c) = (m / entities, channels - 1);
     let components = components.reshape((b, entities, h, w, channels))?;
-    let background = background.reshape((b, 1, 1, 1, c))?.broadcast_as((b, 1, h, w, c))?;
+    let background = background.broadcast_as((b, h, w, c))?.unsqueeze(1)?;
     let colours = Tensor::cat(&[background.contiguous()?, components.narrow(D::Minus1, 0, c)?.contiguous()?], 1)?;
     let masks = components.narrow(D::Minus1, c, 1)?.contiguous()?;
     let masks = Tensor::cat(&[masks.narrow(1, 0, 1)?.zeros_like()?, masks], 1)?;
@@ -91,6 +95,9 @@ impl<T: Real> Planes<T> {
 
 /// One channel's two sums over background and components, pixel by pixel.
 struct Shares<T: Real> {
+    /// a_0 and b_0, the background's.
+    white_ground: Scratch<T>,
+    black_ground: Scratch<T>,
     /// a_k of the K components.
     white: Scratch<T>,
     /// The largest a_k, and the sum of the exponentials of what they are less than it.
@@ -103,20 +110,37 @@ struct Shares<T: Real> {
 
 impl<T: Real> Shares<T> {
     fn new(entities: usize, pixels: usize) -> Self {
-        let [largest_white, sum_white, largest_black, sum_black] = std::array::from_fn(|_| Scratch::new(pixels));
-        Self { white: Scratch::new(entities * pixels), largest_white, sum_white, largest_black, sum_black }
+        let [white_ground, black_ground, largest_white, sum_white, largest_black, sum_black] =
+            std::array::from_fn(|_| Scratch::new(pixels));
+        let white = Scratch::new(entities * pixels);
+        Self { white_ground, black_ground, white, largest_white, sum_white, largest_black, sum_black }
     }
 
-    /// Of channel `channel` over a background of colour `ground`.
-    fn sum(&mut self, planes: &Planes<T>, channel: usize, masks: usize, ground: T) {
+    /// Of channel `channel` over a background of those colours: one, or one for each pixel.
+    fn sum(&mut self, planes: &Planes<T>, channel: usize, masks: usize, ground: &[T]) {
         let n = planes.pixels;
-        let Self { white, largest_white, sum_white, largest_black, sum_black } = self;
+        let Self { white_ground, black_ground, white, largest_white, sum_white, largest_black, sum_black } = self;
         // As slices of one known length, so that no index has to be checked.
-        let [high_white, sum_white, high_black, sum_black] =
-            [largest_white, sum_white, largest_black, sum_black].map(|all| &mut all[..n]);
-        let (white_ground, black_ground) = grounds(ground);
-        high_white.fill(white_ground);
-        high_black.fill(black_ground);
+        let [white_ground, black_ground, high_white, sum_white, high_black, sum_black] =
+            [white_ground, black_ground, largest_white, sum_white, largest_black, sum_black].map(|all| &mut all[..n]);
+        match ground {
+            [everywhere] => {
+                let (white, black) = grounds(*everywhere);
+                white_ground.fill(white);
+                black_ground.fill(black);
+            }
+            _ => vectorise(
+                #[inline(always)]
+                || {
+                    let pixels = ground.iter().zip(white_ground.iter_mut().zip(black_ground.iter_mut()));
+                    for (ground, (white, black)) in pixels {
+                        (*white, *black) = grounds(*ground);
+                    }
+                },
+            ),
+        }
+        high_white.copy_from_slice(white_ground);
+        high_black.copy_from_slice(black_ground);
         vectorise(
             #[inline(always)]
             || {
@@ -129,8 +153,8 @@ impl<T: Real> Shares<T> {
                     }
                 }
                 for i in 0..n {
-                    sum_white[i] = (white_ground - high_white[i]).exp();
-                    sum_black[i] = (black_ground - high_black[i]).exp();
+                    sum_white[i] = (white_ground[i] - high_white[i]).exp();
+                    sum_black[i] = (black_ground[i] - high_black[i]).exp();
                 }
                 for (k, a) in white.chunks_exact(n).enumerate() {
                     let (a, c) = (&a[..n], &planes.of(channel, k)[..n]);
@@ -150,19 +174,37 @@ impl<T: Real> Shares<T> {
 }
 
 /// log σ(c) and log σ(−c): what the background has for a_0 and b_0.
+#[inline(always)]
 fn grounds<T: Real>(colour: T) -> (T, T) {
     let white = T::zero() - (T::zero() - colour).softplus();
     (white, white - colour)
 }
 
+/// One channel of a background: of one colour, or of as many as there are pixels.
+fn plane_of<T: Real>(background: &[T], channel: usize, colours: usize) -> Vec<T> {
+    background.iter().skip(channel).step_by(colours).copied().collect()
+}
+
 /// Sums are formed side by side and then together, to keep the rounding of `f32` out of the result.
-const LANES: usize = 64;
+fn sum_in_lanes<T: Real>(numbers: &[T]) -> T {
+    const LANES: usize = 64;
+    let mut sums = [T::zero(); LANES];
+    for numbers in numbers.chunks(LANES) {
+        sums.iter_mut().zip(numbers).for_each(|(sum, number)| *sum += *number);
+    }
+    sums.iter().fold(T::zero(), |sum, s| sum + *s)
+}
 
 impl Mixing {
     /// (H·W, C)
     fn canvas(&self) -> (usize, usize) {
         let (h, w, channels) = self.placed.canvas();
         (h * w, channels - 1)
+    }
+
+    /// Numbers of one image's background: (C) or (H·W, C).
+    fn background_len<T>(&self, background: &[T]) -> usize {
+        (background.len() * self.entities).checked_div(self.placed.count()).unwrap_or(0).max(1)
     }
 
     /// Draws the components of image `b`.
@@ -187,8 +229,8 @@ impl Mixing {
         let planes = self.planes(b, components);
         let mut shares = Shares::new(self.entities, pixels);
         let mut plane = Scratch::<T>::new(pixels);
-        for (channel, ground) in background.iter().enumerate() {
-            shares.sum(&planes, channel, colours, *ground);
+        for channel in 0..colours {
+            shares.sum(&planes, channel, colours, &plane_of(background, channel, colours));
             let [high_white, sum_white, high_black, sum_black] = shares.parts().map(|part| &part[..pixels]);
             let out = &mut plane[..pixels];
             vectorise(
@@ -220,9 +262,10 @@ impl Mixing {
         let mut shares = Shares::new(self.entities, pixels);
         // What a share of white, or of black, is multiplied by: the gradient over the sum.
         let (mut of_white, mut of_black) = (Scratch::<T>::new(pixels), Scratch::<T>::new(pixels));
-        let mut of_mask = Scratch::<T>::new(pixels);
-        for (channel, (ground, ground_out)) in background.iter().zip(ground_out).enumerate() {
-            shares.sum(&planes, channel, colours, *ground);
+        let (mut of_mask, mut of_ground) = (Scratch::<T>::new(pixels), Scratch::<T>::new(pixels));
+        for channel in 0..colours {
+            let ground = plane_of(background, channel, colours);
+            shares.sum(&planes, channel, colours, &ground);
             let [high_white, sum_white, high_black, sum_black] = shares.parts();
             for (i, g) in gradient.iter().skip(channel).step_by(colours).enumerate() {
                 (of_white[i], of_black[i]) = (*g / sum_white[i], *g / sum_black[i]);
@@ -247,22 +290,26 @@ impl Mixing {
                 let masks = gradients.of_mut(colours, k);
                 masks.iter_mut().zip(of_mask.iter()).for_each(|(sum, one)| *sum += *one);
             }
-            let (white_ground, black_ground) = grounds(*ground);
-            let bright = ground.sigmoid();
-            let mut sums = [T::zero(); LANES];
+            let [white_ground, black_ground] =
+                [&shares.white_ground, &shares.black_ground].map(|plane| &plane[..pixels]);
+            let out = &mut of_ground[..pixels];
             vectorise(
                 #[inline(always)]
                 || {
-                    for start in (0..pixels).step_by(LANES) {
-                        for (lane, i) in (start..pixels.min(start + LANES)).enumerate() {
-                            let alpha = (white_ground - high_white[i]).exp() * of_white[i];
-                            let beta = (black_ground - high_black[i]).exp() * of_black[i];
-                            sums[lane] += alpha * (T::one() - bright) + beta * bright;
-                        }
+                    for i in 0..pixels {
+                        let alpha = (white_ground[i] - high_white[i]).exp() * of_white[i];
+                        let beta = (black_ground[i] - high_black[i]).exp() * of_black[i];
+                        // σ(c) of a colour whose log σ(c) is known
+                        let bright = white_ground[i].exp();
+                        out[i] = alpha * (T::one() - bright) + beta * bright;
                     }
                 },
             );
-            *ground_out = sums.iter().fold(T::zero(), |sum, s| sum + *s);
+            let out_of_channel = ground_out.iter_mut().skip(channel).step_by(colours);
+            match ground[..] {
+                [_] => out_of_channel.for_each(|sum| *sum = sum_in_lanes(out)),
+                _ => out_of_channel.zip(out.iter()).for_each(|(to, from)| *to = *from),
+            }
         }
         for (k, out) in out.chunks_exact_mut(self.placed.patch_len()).enumerate() {
             out.fill(T::zero());
@@ -289,7 +336,7 @@ impl Kernel for Mixing {
         let components = components.par_chunks(self.entities * self.placed.patch_len());
         logits
             .par_chunks_mut(pixels * colours)
-            .zip(components.zip(background.par_chunks(colours)))
+            .zip(components.zip(background.par_chunks(self.background_len(background))))
             .enumerate()
             .for_each(|(b, (logits, (components, background)))| self.image(b, components, background, logits));
         Ok((logits, (images, h, w, colours).into()))
@@ -305,8 +352,9 @@ impl Kernel for Mixing {
         let (pixels, colours) = self.canvas();
         let patches = self.entities * self.placed.patch_len();
         let (mut out, mut ground_out) = (vec![T::zero(); components.len()], vec![T::zero(); background.len()]);
-        let inputs = components.par_chunks(patches).zip(background.par_chunks(colours));
-        let outputs = out.par_chunks_mut(patches).zip(ground_out.par_chunks_mut(colours));
+        let of_image = self.background_len(background);
+        let inputs = components.par_chunks(patches).zip(background.par_chunks(of_image));
+        let outputs = out.par_chunks_mut(patches).zip(ground_out.par_chunks_mut(of_image));
         inputs
             .zip(outputs)
             .zip(gradient.par_chunks(pixels * colours))
@@ -359,7 +407,7 @@ mod tests {
         // Two components of one pixel and two channels over one background.
         let [a, b, ground] = [[0.5, -1.0, 1.5], [2.0, 0.25, -0.5], [-2.0, 1.0, 0.0f64]];
         let components = Tensor::new(&[a, b], &Device::Cpu)?.reshape((2, 1, 1, 3))?;
-        let background = Tensor::new(&ground[..2], &Device::Cpu)?.reshape((1, 2))?;
+        let background = Tensor::new(&ground[..2], &Device::Cpu)?.reshape((1, 1, 1, 2))?;
         let logits =
             mix(&components, &background, 2, &Places::whole((1, 1), -16.0))?.flatten_all()?.to_vec1::<f64>()?;
         let total: f64 = [a, b, ground].iter().map(|part| part[2].exp()).sum();
@@ -378,12 +426,20 @@ mod tests {
             let count = 6 * 4 * 5 * (colours + 1);
             let components = Tensor::from_iter(numbers(count, 29), &Device::Cpu)?.reshape((6, 4, 5, colours + 1))?;
             for entities in [1, 3] {
-                let background = Tensor::from_iter(numbers(6 / entities * colours, 17), &Device::Cpu)?;
-                let background = background.reshape((6 / entities, colours))?;
-                compare(&components, &background, entities, &places, 1e-10)?;
-                compare(&components, &background, entities, &Places::whole((4, 5), -16.0), 1e-10)?;
-                let (components, background) = (components.to_dtype(DType::F32)?, background.to_dtype(DType::F32)?);
-                compare(&components, &background, entities, &places, 2e-5)?;
+                let grounds = |h: usize, w: usize| {
+                    let images = 6 / entities;
+                    let background = Tensor::from_iter(numbers(images * h * w * colours, 17), &Device::Cpu)?;
+                    background.reshape((images, h, w, colours))
+                };
+                let whole = Places::whole((4, 5), -16.0);
+                for (places, (h, w)) in [(&places, (11, 9)), (&whole, (4, 5))] {
+                    for background in [grounds(1, 1)?, grounds(h, w)?] {
+                        compare(&components, &background, entities, places, 1e-10)?;
+                        let (components, background) =
+                            (components.to_dtype(DType::F32)?, background.to_dtype(DType::F32)?);
+                        compare(&components, &background, entities, places, 2e-5)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -393,9 +449,15 @@ mod tests {
     fn what_does_not_fit_is_refused() -> Result<()> {
         let components = Tensor::zeros((4, 2, 2, 4), DType::F32, &Device::Cpu)?;
         let over = |images: usize, colours: usize, entities: usize| {
-            let background = Tensor::zeros((images, colours), DType::F32, &Device::Cpu)?;
+            let background = Tensor::zeros((images, 1, 1, colours), DType::F32, &Device::Cpu)?;
             mix(&components, &background, entities, &Places::whole((2, 2), 0.0))
         };
+        let sized = |h: usize, w: usize| {
+            let background = Tensor::zeros((2, h, w, 3), DType::F32, &Device::Cpu)?;
+            mix(&components, &background, 2, &Places::whole((2, 2), 0.0))
+        };
+        assert!(sized(2, 2).is_ok());
+        assert!(sized(2, 1).is_err() && sized(1, 2).is_err() && sized(4, 1).is_err());
         assert!(over(2, 3, 2).is_ok());
         assert!(over(2, 3, 3).is_err() && over(2, 4, 2).is_err() && over(3, 3, 1).is_err() && over(4, 3, 0).is_err());
         Ok(())

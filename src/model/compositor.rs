@@ -1,9 +1,10 @@
 //! Components → one image. Whatever the rule, what leaves is one logit per pixel and channel, finite for finite components.
 
+use super::background;
 use super::decoder::{Components, compose_drawn, mix_drawn};
 use crate::config::{Background, CompositorConfig, ModelConfig, Placement};
 use crate::layers::{Activation, Deposit, Extent, LayerSpec, Rule, Stack, log_sum_exp};
-use candle_core::{D, DType, Device, Module, Result, Tensor};
+use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
 /// The logit of "no ink here" that surrounds a glimpse: probability 10⁻⁷, which costs 5·10⁻⁴ nats on an empty 64×64 image and
@@ -21,15 +22,32 @@ pub enum Compositor {
     Max,
     /// p = Σ_k w_k σ(c_k), w = softmax over the background and the entities' masks.
     Mixture {
-        /// Logits of the background's colour: (C), or (B, C) of one for each image. `None` before it is known [`on`](Self::on) which
-        /// images these are: a middle grey.
-        background: Option<Tensor>,
+        /// What they lie over.
+        background: Ground,
     },
     /// l = network(Σ f_k).
     Render {
         /// From summed features to logits.
         network: Stack,
     },
+}
+
+/// The background of a mixture, as logits (1 or B, 1 or H, 1 or W, C).
+#[derive(Clone, Debug)]
+pub enum Ground {
+    /// Known: a parameter of the model, or that of certain images.
+    Known(Tensor),
+    /// To be estimated from images, once it is known [`on`](Compositor::on) which; a middle grey before.
+    Unknown(Background),
+}
+
+impl Ground {
+    fn logits(&self) -> Option<&Tensor> {
+        match self {
+            Self::Known(logits) => Some(logits),
+            Self::Unknown(_) => None,
+        }
+    }
 }
 
 impl Compositor {
@@ -55,9 +73,9 @@ impl Compositor {
             CompositorConfig::Max => Self::Max,
             CompositorConfig::Mixture { background: Background::Learned, .. } => {
                 let background = vb.get_with_hints(image.channels, "background", Init::Const(-2.0))?;
-                Self::Mixture { background: Some(background) }
+                Self::Mixture { background: Ground::Known(background.reshape((1, 1, 1, image.channels))?) }
             }
-            CompositorConfig::Mixture { background: Background::Median, .. } => Self::Mixture { background: None },
+            CompositorConfig::Mixture { background, .. } => Self::Mixture { background: Ground::Unknown(background) },
             CompositorConfig::Render { features } => {
                 let layer = |channels| LayerSpec::Convolution { channels, kernel: 3, stride: 1 };
                 let layers = [(layer(features), Activation::Relu), (layer(image.channels), Activation::Identity)];
@@ -74,10 +92,12 @@ impl Compositor {
         }
     }
 
-    /// The compositor of these images (B, H, W, C): with the colours of their backgrounds, if it takes them from images.
+    /// The compositor of these images (B, H, W, C): with their backgrounds, if it takes them from images.
     pub fn on(&self, images: &Tensor) -> Result<Self> {
         match self {
-            Self::Mixture { background: None } => Ok(Self::Mixture { background: Some(medians(images)?) }),
+            Self::Mixture { background: Ground::Unknown(kind) } => {
+                Ok(Self::Mixture { background: Ground::Known(background::of(images, *kind)?) })
+            }
             other => Ok(other.clone()),
         }
     }
@@ -85,28 +105,29 @@ impl Compositor {
     /// The compositor of image `index` alone.
     pub fn of_image(&self, index: usize) -> Result<Self> {
         match self {
-            Self::Mixture { background: Some(colours) } if colours.rank() == 2 => {
-                Ok(Self::Mixture { background: Some(colours.narrow(0, index, 1)?) })
+            Self::Mixture { background: Ground::Known(logits) } if logits.dim(0)? > 1 => {
+                Ok(Self::Mixture { background: Ground::Known(logits.narrow(0, index, 1)?) })
             }
             other => Ok(other.clone()),
         }
     }
 
-    /// The colours that are seen where no entity is, in each of so many images: (B, C) in [0, 1]. None where entities do not cover what is
+    /// What is seen where no entity is, in each of so many images: (B, H, W, C) in [0, 1]. None where entities do not cover what is
     /// behind them.
-    pub fn ground(&self, images: usize, channels: usize) -> Result<Option<Tensor>> {
+    pub fn ground(&self, images: usize, image: Extent) -> Result<Option<Tensor>> {
         match self {
-            Self::Mixture { background: Some(logits) } => {
-                candle_nn::ops::sigmoid(&logits.detach().broadcast_as((images, channels))?.contiguous()?).map(Some)
+            Self::Mixture { background: Ground::Known(logits) } => {
+                let all = logits.detach().broadcast_as((images, image.height, image.width, image.channels))?;
+                candle_nn::ops::sigmoid(&all.contiguous()?).map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    /// Nats that the background of an image of `channels` channels costs, on top of entities and their places.
-    pub fn background_nats(&self, channels: usize) -> f64 {
+    /// Nats that an image's background costs, on top of entities and their places.
+    pub fn background_nats(&self, image: Extent) -> f64 {
         match self {
-            Self::Mixture { background: None } => channels as f64 * LEVELS.ln(),
+            Self::Mixture { background: Ground::Unknown(kind) } => background::nats(*kind, image),
             _ => 0.0,
         }
     }
@@ -125,7 +146,7 @@ impl Compositor {
             Self::Union => components.composed(Rule::Union),
             Self::Sum => components.composed(Rule::Sum),
             Self::Max => components.composed(Rule::Max),
-            Self::Mixture { background } => components.mixed(background.as_ref()),
+            Self::Mixture { background } => components.mixed(background.logits()),
             Self::Render { .. } => self.compose_drawn(&components.drawn()?),
         }
     }
@@ -137,7 +158,7 @@ impl Compositor {
             Self::Union => by(Rule::Union),
             Self::Sum => by(Rule::Sum),
             Self::Max => by(Rule::Max),
-            Self::Mixture { background } => mix_drawn(components, background.as_ref(), self.nothing()),
+            Self::Mixture { background } => mix_drawn(components, background.logits(), self.nothing()),
             Self::Render { network } => network.forward(&components.sum(1)?.contiguous()?),
         }
     }
@@ -173,24 +194,6 @@ impl Compositor {
         let nothing = self.nothing();
         (components - nothing)?.broadcast_mul(&present)? + nothing
     }
-}
-
-/// Levels of a channel of a background.
-const LEVELS: f64 = 256.0;
-
-/// Logits of the median of the pixels of each image and channel, to the nearest of [`LEVELS`]: (B, H, W, C) → (B, C). No gradient.
-fn medians(images: &Tensor) -> Result<Tensor> {
-    let (b, h, w, c) = images.dims4()?;
-    let channels = images.detach().permute((0, 3, 1, 2))?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
-    let mut pixels = channels.flatten_all()?.to_vec1::<f32>()?;
-    let logits = pixels.chunks_exact_mut((h * w).max(1)).map(|channel| {
-        let middle = channel.len() / 2;
-        let (_, median, _) = channel.select_nth_unstable_by(middle, f32::total_cmp);
-        // Black and white are a quarter of a level away from what no logit reaches.
-        let level = (f64::from(*median) * (LEVELS - 1.0)).round().clamp(0.25, LEVELS - 1.25) / (LEVELS - 1.0);
-        (level.ln() - (1.0 - level).ln()) as f32
-    });
-    Tensor::from_iter(logits.collect::<Vec<_>>(), images.device())?.reshape((b, c))?.to_dtype(images.dtype())
 }
 
 /// log w of the background (first, mask logit 0) and the K entities: (B, K+1, H, W, 1).

@@ -141,11 +141,14 @@ impl Components {
     }
 }
 
-/// Backgrounds (C) or (B, C), or none for a middle grey, as (B, C).
+/// Backgrounds (1 or B, 1 or H, 1 or W, C), or none for a middle grey, each image with its own.
 fn backgrounds(background: Option<&Tensor>, images: usize, colours: usize, like: &Tensor) -> Result<Tensor> {
     match background {
-        Some(known) => known.broadcast_as((images, colours)),
-        None => Tensor::zeros((images, colours), like.dtype(), like.device()),
+        Some(known) => {
+            let (_, h, w, c) = known.dims4()?;
+            known.broadcast_as((images, h, w, c))
+        }
+        None => Tensor::zeros((images, 1, 1, colours), like.dtype(), like.device()),
     }
 }
 

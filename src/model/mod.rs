@@ -8,6 +8,7 @@
 //! Alphabet: **B** batch, **C** image channels, **H×W** image, **N** candidates (grid cells), **K** entities kept, **D** latent
 //! dimensions, **P** patch side.
 
+mod background;
 mod compositor;
 mod decoder;
 mod encoder;
@@ -19,7 +20,7 @@ mod refinement;
 mod selector;
 mod variables;
 
-pub use compositor::{Compositor, NOTHING};
+pub use compositor::{Compositor, Ground, NOTHING};
 pub use decoder::{Components, Decoder};
 pub use encoder::Encoder;
 pub use importance::Resampling;
@@ -176,7 +177,7 @@ impl Model {
     /// the background costs.
     pub fn location_nats(&self, entities: usize) -> f64 {
         let cells = if self.placed { log_choose(self.grid.0 * self.grid.1, entities) } else { 0.0 };
-        cells + self.compositor.background_nats(self.image.channels)
+        cells + self.compositor.background_nats(self.image)
     }
 
     /// Extent of the images that the model reads and writes.

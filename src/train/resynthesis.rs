@@ -104,7 +104,7 @@ struct Stock {
     pixels: Vec<f32>,
     /// How much of each pixel belongs to each entity: (B, K, H, W).
     shares: Vec<f32>,
-    /// The colours behind the entities, (B, C), where these cover them; otherwise the brighter of two pixels is seen.
+    /// What is behind the entities, (B, H, W, C), where these cover it; otherwise the brighter of two pixels is seen.
     ground: Option<Vec<f32>>,
     /// How many entities say something in each image.
     present: Vec<usize>,
@@ -136,7 +136,7 @@ impl Stock {
         // Drawn by a model outside the graph: no backward pass goes through this.
         let components = model.decode(&inference.z.detach(), &inference.cells)?.drawn()?;
         let mut shares = host(&inference.compositor.strengths(&components)?)?;
-        let ground = inference.compositor.ground(batch, image.channels)?.as_ref().map(host).transpose()?;
+        let ground = inference.compositor.ground(batch, image)?.as_ref().map(host).transpose()?;
         if ground.is_none() {
             shares.chunks_exact_mut(entities * image.height * image.width).for_each(|of| share(of, entities));
         }
@@ -180,11 +180,9 @@ impl Stock {
     /// One more scene: as many entities as some image has, each in a cell where some other was found.
     fn scene(&self, radius: usize, rng: &mut ChaCha8Rng) -> Scene {
         let like = rng.random_range(0..self.present.len());
-        let channels = self.image.channels;
         let mut scene = Scene { pixels: vec![0.0; self.image.len()], entities: Vec::new() };
         if let Some(ground) = &self.ground {
-            let colour = &ground[like * channels..][..channels];
-            scene.pixels.chunks_exact_mut(channels).for_each(|pixel| pixel.copy_from_slice(colour));
+            scene.pixels.copy_from_slice(&ground[like * self.image.len()..][..self.image.len()]);
         }
         for _ in 0..self.present[like] {
             let fitting = (0..TRIES).find_map(|_| {
@@ -319,7 +317,7 @@ mod tests {
 
     #[test]
     fn an_entity_moves_by_whole_cells_and_covers_or_adds() {
-        for (ground, behind) in [(None, 0.0), (Some(vec![0.25, 0.25]), 0.25)] {
+        for (ground, behind) in [(None, 0.0), (Some(vec![0.25; 288]), 0.25)] {
             let mut stock = stock(ground);
             stock.found = vec![Found { image: 0, entity: 0, cell: 4, matter: 16.0 }];
             let mut canvas = vec![behind; 144];
@@ -338,7 +336,7 @@ mod tests {
 
     #[test]
     fn scenes_hold_entities_where_they_say_and_apart() {
-        let mut stock = stock(Some(vec![0.0, 0.0]));
+        let mut stock = stock(Some(vec![0.0; 288]));
         stock.present = vec![2, 2];
         // 16 masked pixels are too few to be found by the rule.
         stock.found =
