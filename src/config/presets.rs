@@ -189,13 +189,15 @@ fn for_survey(config: &mut Config) {
     config.training.evaluation_scenes = 1_000;
 }
 
-/// Noise, or a grid of lines behind the digits: they cover a ground, and nothing is said of each pixel's noise. The idle KL lets cells come
-/// close without a digit being taken apart, and entities are dear.
+/// Noise, or a grid of lines behind the digits: they cover a ground, and nothing is said of each pixel's noise. Entities are dearer, and much
+/// more of the idle KL keeps them from mending each other; it also takes longer until cells may be close.
 fn for_disturbed(config: &mut Config, disturbance: Disturbance) {
     let background = if disturbance.grid_lines > 0.0 { Background::Lines } else { Background::Median };
     in_colour(config, background, Colours::Uniform, 0.2);
     config.model.latent = Latent::Gaussian { dimensions: 16, beta: 1.0.into() };
-    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.45, 0.5);
+    if let Schedule::Ramp(ramp) = &mut config.model.selector.radius {
+        (ramp.start, ramp.end) = (0.45, 0.5);
+    }
     config.training.location_charge = 12.0.into();
     config.training.idle_beta = 0.2.into();
     config.training.steps = 10_000;

@@ -92,7 +92,7 @@ pub(super) fn compositor(model: &ModelConfig, image: Extent) -> Size {
         CompositorConfig::Mixture { background, .. } => {
             let colour = if background == Background::Learned { image.channels } else { 0 };
             let ground = if background == Background::Lines { numbers(image) } else { 0 };
-            return Size { parameters: colour, arranged: colour, activations: numbers(image) + ground };
+            return Size { parameters: colour, arranged: colour, activations: numbers(image).saturating_add(ground) };
         }
         CompositorConfig::Render { features } => features,
     };
