@@ -380,6 +380,19 @@ fn disturbed_scenes_have_a_recipe_of_their_own() {
         assert_eq!(background_of(&[scenes, noise, "data.noise=0.0"]), None, "the last word counts");
         assert_eq!(background_of(&[scenes, noise, "model.compositor.kind=union"]), None);
     }
+    let air = resolve(Preset::MultiEntity, &["data.scenes=air", noise]).unwrap();
+    let CompositorConfig::Mixture { colours, .. } = air.model.compositor else { panic!("no mixture") };
+    assert_eq!((colours, air.model.likelihood), (Colours::Uniform, Likelihood::Gaussian { deviation: 0.2 }));
+    assert_eq!(
+        (air.training.idle_beta, air.training.location_charge, air.data.fresh),
+        (0.2.into(), 12.0.into(), false)
+    );
+    let radius = Ramp { from: 2.0, to: 1.0, start: 0.45, end: 0.5, shape: Shape::Linear, warmup: 0.0 };
+    assert_eq!(air.model.selector.radius, Schedule::Ramp(radius));
+    let digits = resolve(Preset::MultiEntity, &[lines]).unwrap();
+    assert_eq!((digits.model.selector.radius, digits.data.fresh), (2.0.into(), true));
+    // What is black or white has a probability, and not a density.
+    assert_eq!(background_of(&[noise, "data.binarisation=dynamic"]), None);
     assert_eq!(background_of(&["data.scenes=survey", noise]), None);
     assert_eq!(background_of(&["data.scenes=sprites", lines]), Some(Background::Median));
     assert_eq!(resolve(Preset::Vae, &[noise]).unwrap().model, Preset::Vae.config().model);

@@ -253,6 +253,34 @@ fn an_image_is_treated_alike_alone_and_in_a_batch() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn samples_are_weighed_on_their_own_images_ground() -> Result<()> {
+    let of_ground = |v: &&Variant| {
+        let estimated = matches!(v.config.compositor, CompositorConfig::Mixture { background, .. } if background != Background::Learned);
+        estimated
+            && v.batch > 1
+            && matches!(v.config.latent, Latent::Gaussian { .. })
+            && v.config.selector.rank_by != Rank::Random
+    };
+    let mut weighed = 0;
+    for variant in variants().iter().filter(of_ground) {
+        let built = variant.build()?;
+        let encoding = built.model.encode(&built.images, &built.selection)?;
+        let noise = Tensor::randn(0f64, 1.0, (variant.batch, 4, variant.config.entities, 3), &CPU)?;
+        let z = encoding.entities.samples(&noise)?;
+        let together = built.model.weigh(&built.images, &encoding, &z, &noise)?.log_likelihood;
+        for i in 0..variant.batch {
+            let one = |x: &Tensor| x.narrow(0, i, 1);
+            let alone = built.model.encode(&one(&built.images)?, &built.selection)?;
+            let alone = built.model.weigh(&one(&built.images)?, &alone, &one(&z)?, &one(&noise)?)?.log_likelihood;
+            assert!(spread(&alone, &one(&together)?)? < 1e-9, "variant {}", variant.seed);
+            weighed += 1;
+        }
+    }
+    assert!(weighed > 50, "{weighed}");
+    Ok(())
+}
+
 /// log p(x|z) − ½ Σ z² of each image: what of the bound at the means depends on them.
 fn bound_at(built: &Built, inference: &Inference, z: &Tensor) -> Result<Vec<f64>> {
     let logits = inference.compositor.compose(&built.model.decode(z, &inference.cells)?)?;

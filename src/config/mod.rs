@@ -236,10 +236,10 @@ impl Config {
             }
             Ok(layers)
         };
-        // The scenes that are asked for decide what the preset's other values are.
+        // The scenes that are asked for, and what disturbs them, decide what the preset's other values are.
         let layers = over(&preset.config())?;
-        match layers.scenes() {
-            Some((scenes, disturbance)) => over(&preset.config_for(scenes, disturbance))?.resolve(),
+        match layers.data() {
+            Some(data) => over(&preset.config_for(&data))?.resolve(),
             None => layers.resolve(),
         }
     }

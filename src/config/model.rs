@@ -252,7 +252,7 @@ impl CompositorConfig {
         Self::Mixture { background: Background::Learned, colours: Colours::PerPixel },
         Self::Mixture { background: Background::Median, colours: Colours::PerPixel },
         Self::Mixture { background: Background::Median, colours: Colours::Uniform },
-        Self::Mixture { background: Background::Lines, colours: Colours::PerPixel },
+        Self::Mixture { background: Background::Lines, colours: Colours::Uniform },
         Self::Render { features: 4 },
     ];
 
@@ -285,8 +285,8 @@ pub enum Background {
     Learned,
     /// Each image's own: the median of its pixels, channel by channel. To say which of 256 levels it is costs log 256 nats a channel.
     Median,
-    /// Each pixel's own: the brighter of the medians of its row and of its column, for grounds of stripes or of a grid. To say them costs
-    /// (H + W) log 256 nats a channel.
+    /// Each pixel's own: the brighter of the medians of its row and of its column, for grounds of stripes or of a grid. What is no ground
+    /// must be less than half of a row, and of a column; so must lines that cross it. To say the medians costs (H + W) log 256 nats a channel.
     Lines,
 }
 

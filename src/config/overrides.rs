@@ -1,7 +1,6 @@
 //! Layers of settings over a preset, with nothing ignored: every key that was written must be read by something.
 
-use super::{Config, ConfigError};
-use crate::scene::Disturbance;
+use super::{Config, ConfigError, DataConfig};
 use toml::{Table, Value};
 
 /// Parts of the longest key there is; tables are walked by recursion, so that what is deeper is not made into any.
@@ -64,19 +63,9 @@ impl Layers {
         Ok(())
     }
 
-    /// The scenes that are asked for and what is to disturb them, whether or not the rest fits.
-    pub fn scenes(&self) -> Option<(&str, Disturbance)> {
-        let number =
-            |key| self.data(key).and_then(|n| n.as_float().or(n.as_integer().map(|n| n as f64))).unwrap_or(0.0);
-        let disturbance =
-            Disturbance { noise: number("noise"), grid_lines: number("grid_lines"), ..Disturbance::default() };
-        Some((self.data("scenes")?.as_str()?, disturbance))
-    }
-
-    /// What was last written of a key of `data`.
-    fn data(&self, key: &str) -> Option<&Value> {
-        let layers = self.written.iter().rev().map(|(_, layer)| layer).chain([&self.base]);
-        layers.filter_map(|layer| layer.get("data")?.as_table()?.get(key)).next()
+    /// The data that is asked for, whether or not the rest fits.
+    pub fn data(&self) -> Option<DataConfig> {
+        self.tree().remove("data")?.try_into().ok()
     }
 
     /// Everything over the base. First what each part is: another `kind` forgets the keys of the base's, and whether it was written before

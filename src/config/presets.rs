@@ -42,15 +42,15 @@ impl Preset {
         }
     }
 
-    /// The configuration with what other scenes, or disturbed ones, need: only the default recipe is without end, and no more entities
-    /// are kept than a recipe has objects.
-    pub fn config_for(self, scenes: &str, disturbance: Disturbance) -> Config {
+    /// The configuration with what other scenes, or disturbed ones, need: no more entities are kept than a recipe has objects, and where it
+    /// is for the recipe to say, scenes are without end or not. Of the data's other values it has its own.
+    pub fn config_for(self, asked: &DataConfig) -> Config {
         let mut config = self.config();
-        if scenes != config.data.scenes {
-            config.data = data(scenes, false);
+        if asked.scenes != config.data.scenes {
+            config.data = data(&asked.scenes, false);
         }
         if self == Self::MultiEntity {
-            let recipe = scenes.parse();
+            let recipe = asked.scenes.parse();
             match recipe {
                 Ok(Recipe::Single | Recipe::Sprite) => config.model.entities = 1,
                 Ok(Recipe::Air) => for_air(&mut config),
@@ -59,7 +59,10 @@ impl Preset {
                 Ok(Recipe::Tetrominoes) => for_tetrominoes(&mut config),
                 Ok(Recipe::Digits) | Err(_) => {}
             }
-            if matches!(recipe, Ok(Recipe::Air | Recipe::Digits)) && !disturbance.is_none() {
+            // Of pixels that are black or white, a Bernoulli is a probability: those keep it.
+            let grey = asked.binarisation == Binarisation::GreyScale;
+            let disturbance = asked.options().disturbance;
+            if matches!(recipe, Ok(Recipe::Air | Recipe::Digits)) && grey && !disturbance.is_none() {
                 for_disturbed(&mut config, disturbance);
             }
         }

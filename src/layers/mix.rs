@@ -34,7 +34,8 @@ pub fn mix(components: &Tensor, background: &Tensor, entities: usize, places: &P
     }
     match Path::of(components) {
         Path::Cpu => {
-            apply2(Mixing { entities, placed: Placed::new(components.dims4()?, places)? }, components, background)
+            let placed = Placed::new(components.dims4()?, places)?;
+            apply2(Mixing { entities, placed, ground_len: (height * width * colours).max(1) }, components, background)
         }
         _ => reference(&place(components, places)?, background, entities),
     }
@@ -69,6 +70,8 @@ pub(super) fn softplus(x: &Tensor) -> Result<Tensor> {
 struct Mixing {
     entities: usize,
     placed: Placed,
+    /// Numbers of one image's background: C or H·W·C.
+    ground_len: usize,
 }
 
 /// The drawn components of one image, number by number: planes of H·W, K of masks and of each colour.
@@ -167,6 +170,28 @@ impl<T: Real> Shares<T> {
         );
     }
 
+    /// The gradient of each pixel's background, given what a share of white, and of black, is multiplied by.
+    fn gradient_of_ground(&self, of_white: &[T], of_black: &[T]) -> Scratch<T> {
+        let n = of_white.len();
+        let mut gradient = Scratch::new(n);
+        let out = &mut gradient[..n];
+        let [white_ground, high_white, black_ground, high_black] =
+            [&self.white_ground, &self.largest_white, &self.black_ground, &self.largest_black].map(|plane| &plane[..n]);
+        vectorise(
+            #[inline(always)]
+            || {
+                for i in 0..n {
+                    let alpha = (white_ground[i] - high_white[i]).exp() * of_white[i];
+                    let beta = (black_ground[i] - high_black[i]).exp() * of_black[i];
+                    // σ(c) of a colour whose log σ(c) is known
+                    let bright = white_ground[i].exp();
+                    out[i] = alpha * (T::one() - bright) + beta * bright;
+                }
+            },
+        );
+        gradient
+    }
+
     /// The largest a_k and the sums, then the same of b_k.
     fn parts(&self) -> [&[T]; 4] {
         [&self.largest_white, &self.sum_white, &self.largest_black, &self.sum_black].map(|part| &part[..])
@@ -180,9 +205,12 @@ fn grounds<T: Real>(colour: T) -> (T, T) {
     (white, white - colour)
 }
 
-/// One channel of a background: of one colour, or of as many as there are pixels.
-fn plane_of<T: Real>(background: &[T], channel: usize, colours: usize) -> Vec<T> {
-    background.iter().skip(channel).step_by(colours).copied().collect()
+/// One channel of a background: one number, or as many as there are pixels.
+fn plane_of<T: Real>(background: &[T], channel: usize, colours: usize) -> Scratch<T> {
+    let mut plane = Scratch::new(background.len() / colours);
+    let channel = background.iter().skip(channel).step_by(colours);
+    plane.iter_mut().zip(channel).for_each(|(to, from)| *to = *from);
+    plane
 }
 
 /// Sums are formed side by side and then together, to keep the rounding of `f32` out of the result.
@@ -200,11 +228,6 @@ impl Mixing {
     fn canvas(&self) -> (usize, usize) {
         let (h, w, channels) = self.placed.canvas();
         (h * w, channels - 1)
-    }
-
-    /// Numbers of one image's background: (C) or (H·W, C).
-    fn background_len<T>(&self, background: &[T]) -> usize {
-        (background.len() * self.entities).checked_div(self.placed.count()).unwrap_or(0).max(1)
     }
 
     /// Draws the components of image `b`.
@@ -247,13 +270,13 @@ impl Mixing {
         }
     }
 
-    /// The gradients of image `b`'s components and background, given that of its logits.
+    /// The gradients of image `b`'s components and, if it is wanted, background, given that of its logits.
     fn image_gradient<T: Real>(
         &self,
         b: usize,
         (components, background): (&[T], &[T]),
         gradient: &[T],
-        (out, ground_out): (&mut [T], &mut [T]),
+        (out, mut ground_out): (&mut [T], Option<&mut [T]>),
     ) {
         let (pixels, colours) = self.canvas();
         let planes = self.planes(b, components);
@@ -262,7 +285,7 @@ impl Mixing {
         let mut shares = Shares::new(self.entities, pixels);
         // What a share of white, or of black, is multiplied by: the gradient over the sum.
         let (mut of_white, mut of_black) = (Scratch::<T>::new(pixels), Scratch::<T>::new(pixels));
-        let (mut of_mask, mut of_ground) = (Scratch::<T>::new(pixels), Scratch::<T>::new(pixels));
+        let mut of_mask = Scratch::<T>::new(pixels);
         for channel in 0..colours {
             let ground = plane_of(background, channel, colours);
             shares.sum(&planes, channel, colours, &ground);
@@ -290,25 +313,13 @@ impl Mixing {
                 let masks = gradients.of_mut(colours, k);
                 masks.iter_mut().zip(of_mask.iter()).for_each(|(sum, one)| *sum += *one);
             }
-            let [white_ground, black_ground] =
-                [&shares.white_ground, &shares.black_ground].map(|plane| &plane[..pixels]);
-            let out = &mut of_ground[..pixels];
-            vectorise(
-                #[inline(always)]
-                || {
-                    for i in 0..pixels {
-                        let alpha = (white_ground[i] - high_white[i]).exp() * of_white[i];
-                        let beta = (black_ground[i] - high_black[i]).exp() * of_black[i];
-                        // σ(c) of a colour whose log σ(c) is known
-                        let bright = white_ground[i].exp();
-                        out[i] = alpha * (T::one() - bright) + beta * bright;
-                    }
-                },
-            );
-            let out_of_channel = ground_out.iter_mut().skip(channel).step_by(colours);
-            match ground[..] {
-                [_] => out_of_channel.for_each(|sum| *sum = sum_in_lanes(out)),
-                _ => out_of_channel.zip(out.iter()).for_each(|(to, from)| *to = *from),
+            if let Some(ground_out) = &mut ground_out {
+                let of_ground = shares.gradient_of_ground(of_white, of_black);
+                let out = ground_out.iter_mut().skip(channel).step_by(colours);
+                match ground[..] {
+                    [_] => out.for_each(|sum| *sum = sum_in_lanes(&of_ground)),
+                    _ => out.zip(of_ground.iter()).for_each(|(to, from)| *to = *from),
+                }
             }
         }
         for (k, out) in out.chunks_exact_mut(self.placed.patch_len()).enumerate() {
@@ -336,7 +347,7 @@ impl Kernel for Mixing {
         let components = components.par_chunks(self.entities * self.placed.patch_len());
         logits
             .par_chunks_mut(pixels * colours)
-            .zip(components.zip(background.par_chunks(self.background_len(background))))
+            .zip(components.zip(background.par_chunks(self.ground_len)))
             .enumerate()
             .for_each(|(b, (logits, (components, background)))| self.image(b, components, background, logits));
         Ok((logits, (images, h, w, colours).into()))
@@ -351,16 +362,20 @@ impl Kernel for Mixing {
     ) -> Result<[Option<Vec<T>>; 2]> {
         let (pixels, colours) = self.canvas();
         let patches = self.entities * self.placed.patch_len();
-        let (mut out, mut ground_out) = (vec![T::zero(); components.len()], vec![T::zero(); background.len()]);
-        let of_image = self.background_len(background);
-        let inputs = components.par_chunks(patches).zip(background.par_chunks(of_image));
-        let outputs = out.par_chunks_mut(patches).zip(ground_out.par_chunks_mut(of_image));
+        let mut out = vec![T::zero(); components.len()];
+        let mut ground_out = wanted[1].then(|| vec![T::zero(); background.len()]);
+        let mut grounds: Vec<_> = match &mut ground_out {
+            Some(all) => all.chunks_mut(self.ground_len).map(Some).collect(),
+            None => (0..background.len() / self.ground_len).map(|_| None).collect(),
+        };
+        let inputs = components.par_chunks(patches).zip(background.par_chunks(self.ground_len));
+        let outputs = out.par_chunks_mut(patches).zip(grounds.par_iter_mut().map(Option::take));
         inputs
             .zip(outputs)
             .zip(gradient.par_chunks(pixels * colours))
             .enumerate()
             .for_each(|(b, ((inputs, outputs), gradient))| self.image_gradient(b, inputs, gradient, outputs));
-        Ok([wanted[0].then_some(out), wanted[1].then_some(ground_out)])
+        Ok([wanted[0].then_some(out), ground_out])
     }
 }
 

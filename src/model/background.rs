@@ -1,33 +1,40 @@
 //! Image → what lies behind its entities, estimated without training: most of what is seen is ground.
 
-use crate::config::Background;
 use crate::layers::Extent;
 use candle_core::{DType, Device, Result, Tensor};
+
+/// How it is estimated; see [`Background`](crate::config::Background).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Estimate {
+    /// The median of all pixels.
+    Median,
+    /// Of each pixel the brighter of the medians of its row and of its column.
+    Lines,
+}
 
 /// Levels of a channel.
 const LEVELS: f64 = 256.0;
 
 /// Logits of the backgrounds of images (B, H, W, C), to the nearest of [`LEVELS`]: (B, 1, 1, C), or (B, H, W, C) where each pixel has
 /// its own. No gradient.
-pub(super) fn of(images: &Tensor, kind: Background) -> Result<Tensor> {
+pub(super) fn of(images: &Tensor, kind: Estimate) -> Result<Tensor> {
     let (b, h, w, c) = images.dims4()?;
     let channels = images.detach().permute((0, 3, 1, 2))?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?;
     let mut planes = channels.flatten_all()?.to_vec1::<f32>()?;
     let planes = planes.chunks_exact_mut((h * w).max(1));
     let (logits, (h, w)) = match kind {
-        Background::Learned | Background::Median => (planes.map(median).map(logit).collect::<Vec<_>>(), (1, 1)),
-        Background::Lines => (planes.flat_map(|plane| lines(plane, w)).map(logit).collect(), (h, w)),
+        Estimate::Median => (planes.map(median).map(logit).collect::<Vec<_>>(), (1, 1)),
+        Estimate::Lines => (planes.flat_map(|plane| lines(plane, w)).map(logit).collect(), (h, w)),
     };
     let logits = Tensor::from_iter(logits, images.device())?.reshape((b, c, h, w))?;
     logits.permute((0, 2, 3, 1))?.contiguous()?.to_dtype(images.dtype())
 }
 
 /// Nats that it costs to say which background of that kind an image has.
-pub(super) fn nats(kind: Background, image: Extent) -> f64 {
+pub(super) fn nats(kind: Estimate, image: Extent) -> f64 {
     let numbers = match kind {
-        Background::Learned => 0,
-        Background::Median => image.channels,
-        Background::Lines => image.channels * (image.height + image.width),
+        Estimate::Median => image.channels,
+        Estimate::Lines => image.channels * (image.height + image.width),
     };
     numbers as f64 * LEVELS.ln()
 }

@@ -1,6 +1,6 @@
 //! Components → one image. Whatever the rule, what leaves is one logit per pixel and channel, finite for finite components.
 
-use super::background;
+use super::background::{self, Estimate};
 use super::decoder::{Components, compose_drawn, mix_drawn};
 use crate::config::{Background, CompositorConfig, ModelConfig, Placement};
 use crate::layers::{Activation, Deposit, Extent, LayerSpec, Rule, Stack, log_sum_exp};
@@ -38,7 +38,7 @@ pub enum Ground {
     /// Known: a parameter of the model, or that of certain images.
     Known(Tensor),
     /// To be estimated from images, once it is known [`on`](Compositor::on) which; a middle grey before.
-    Unknown(Background),
+    Unknown(Estimate),
 }
 
 impl Ground {
@@ -75,7 +75,12 @@ impl Compositor {
                 let background = vb.get_with_hints(image.channels, "background", Init::Const(-2.0))?;
                 Self::Mixture { background: Ground::Known(background.reshape((1, 1, 1, image.channels))?) }
             }
-            CompositorConfig::Mixture { background, .. } => Self::Mixture { background: Ground::Unknown(background) },
+            CompositorConfig::Mixture { background: Background::Median, .. } => {
+                Self::Mixture { background: Ground::Unknown(Estimate::Median) }
+            }
+            CompositorConfig::Mixture { background: Background::Lines, .. } => {
+                Self::Mixture { background: Ground::Unknown(Estimate::Lines) }
+            }
             CompositorConfig::Render { features } => {
                 let layer = |channels| LayerSpec::Convolution { channels, kernel: 3, stride: 1 };
                 let layers = [(layer(features), Activation::Relu), (layer(image.channels), Activation::Identity)];
@@ -97,6 +102,18 @@ impl Compositor {
         match self {
             Self::Mixture { background: Ground::Unknown(kind) } => {
                 Ok(Self::Mixture { background: Ground::Known(background::of(images, *kind)?) })
+            }
+            other => Ok(other.clone()),
+        }
+    }
+
+    /// The same `times` over for each image.
+    pub(super) fn repeated(&self, times: usize) -> Result<Self> {
+        match self {
+            Self::Mixture { background: Ground::Known(logits) } if logits.dim(0)? > 1 => {
+                let (b, h, w, c) = logits.dims4()?;
+                let all = logits.unsqueeze(1)?.broadcast_as((b, times, h, w, c))?;
+                Ok(Self::Mixture { background: Ground::Known(all.reshape((b * times, h, w, c))?) })
             }
             other => Ok(other.clone()),
         }

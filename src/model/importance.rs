@@ -67,8 +67,9 @@ impl Model {
     pub fn weigh(&self, images: &Tensor, encoding: &Encoding, z: &Tensor, noise: &Tensor) -> Result<Weighed> {
         let (b, s, k, d) = z.dims4()?;
         let components = self.decode(&z.reshape((b * s, k, d))?, &encoding.cells.repeated(s)?)?;
+        let compositor = self.compositor().on(images)?.repeated(s)?;
         let images = repeated(images, s)?;
-        let logits = self.compositor().on(&images)?.compose(&components)?; // (B·S, H, W, C)
+        let logits = compositor.compose(&components)?; // (B·S, H, W, C)
         let log_likelihood = self.likelihood().log_prob(&logits, &images)?.reshape((b, s))?;
         Ok(Weighed { log_likelihood, log_ratio: encoding.entities.log_ratio(z, noise)? })
     }

@@ -20,6 +20,7 @@ mod refinement;
 mod selector;
 mod variables;
 
+pub use background::Estimate;
 pub use compositor::{Compositor, Ground, NOTHING};
 pub use decoder::{Components, Decoder};
 pub use encoder::Encoder;

@@ -335,6 +335,23 @@ mod tests {
     }
 
     #[test]
+    fn a_scene_lies_on_the_ground_of_some_image() {
+        let grounds: Vec<f32> = (0..288).map(|p| p as f32 / 288.0).collect();
+        let mut stock = stock(Some(grounds.clone()));
+        stock.found.clear();
+        stock.present = vec![0, 0];
+        let mut rng = random::stream(5, "test", 0);
+        let mut seen = [0; 2];
+        for _ in 0..20 {
+            let scene = stock.scene(1, &mut rng);
+            let like = (scene.pixels[0] > 0.0) as usize;
+            assert_eq!(scene.pixels, grounds[like * 144..][..144]);
+            seen[like] += 1;
+        }
+        assert!(seen[0] > 0 && seen[1] > 0, "{seen:?}");
+    }
+
+    #[test]
     fn scenes_hold_entities_where_they_say_and_apart() {
         let mut stock = stock(Some(vec![0.0; 288]));
         stock.present = vec![2, 2];
