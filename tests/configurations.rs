@@ -389,6 +389,8 @@ fn disturbed_scenes_have_a_recipe_of_their_own() {
     );
     let radius = Ramp { from: 2.0, to: 1.0, start: 0.45, end: 0.5, shape: Shape::Linear, warmup: 0.0 };
     assert_eq!(air.model.selector.radius, Schedule::Ramp(radius));
+    let steps = |settings: &[&str]| resolve(Preset::MultiEntity, settings).unwrap().training.steps;
+    assert_eq!((steps(&[noise]), steps(&[lines]), steps(&[lines, noise])), (10_000, 6_000, 10_000));
     let digits = resolve(Preset::MultiEntity, &[lines]).unwrap();
     assert_eq!((digits.model.selector.radius, digits.data.fresh), (2.0.into(), true));
     // What is black or white has a probability, and not a density.
