@@ -488,7 +488,7 @@ fn a_background_of_lines_is_that_of_rows_and_columns() -> Result<()> {
     };
     let all =
         || (0..2).flat_map(|b| (0..13).flat_map(move |y| (0..15).flat_map(move |x| (0..2).map(move |c| (b, y, x, c)))));
-    let inked = |y: usize, x: usize| (2 * y + x) % 5 == 0;
+    let inked = |y: usize, x: usize| (2 * y + x).is_multiple_of(5);
     let pixels = all().map(|(b, y, x, c)| if inked(y, x) { 1.0 } else { ground(b, y, x, c) });
     let images = Tensor::from_iter(pixels.collect::<Vec<_>>(), &CPU)?.reshape((2, 13, 15, 2))?;
     let absent = Tensor::full(NOTHING, (2, 3, 13, 15, 3), &CPU)?;
