@@ -42,6 +42,7 @@ pub struct Accumulator {
     ari_foreground: Mean,
     ami_foreground: Mean,
     ari_all: Mean,
+    ami_all: Mean,
     miou: Mean,
     f1: Mean,
     errors: ErrorReport,
@@ -69,6 +70,7 @@ impl Accumulator {
             self.ari_foreground.extend(scores.ari_foreground);
             self.ami_foreground.extend(scores.ami_foreground);
             self.ari_all.extend(scores.ari_all);
+            self.ami_all.extend(scores.ami_all);
             self.miou.extend(scores.miou);
             self.f1.extend(scores.f1);
         }
@@ -105,6 +107,7 @@ impl Accumulator {
             ami_foreground: self.ami_foreground.value(),
             scenes_with_objects_2plus: self.ari_foreground.count(),
             ari_all: self.ari_all.value(),
+            ami_all: self.ami_all.value(),
             miou: self.miou.value(),
             f1: self.f1.value(),
             entities_per_scene: self.entities.value(),
@@ -168,7 +171,7 @@ mod tests {
         assert_eq!(report.mse, Some(0.5));
         assert_eq!(report.entities_per_scene, Some(3.5));
         assert_eq!((report.count_accuracy, report.count_accuracy_sem), (Some(0.5), Some(0.5)));
-        assert_eq!(report.ari_all, None);
+        assert_eq!((report.ari_all, report.ami_all), (None, None));
     }
 
     #[test]

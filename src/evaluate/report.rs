@@ -56,6 +56,9 @@ pub struct Report {
     pub scenes_with_objects_2plus: u64,
     /// Adjusted Rand index over all pixels.
     pub ari_all: Option<f64>,
+    /// Adjusted mutual information over all pixels.
+    #[serde(default)]
+    pub ami_all: Option<f64>,
     /// Mean intersection over union of objects and the entities matched to them.
     pub miou: Option<f64>,
     /// Mean F1 score of the pixels of objects and the entities matched to them.
@@ -141,6 +144,7 @@ impl fmt::Display for Report {
         row(out, "ARI, foreground", ari, format_args!("{pairs} scenes with 2 or more objects"))?;
         row(out, "AMI, foreground", fixed(self.ami_foreground, 3), "the same scenes")?;
         row(out, "ARI, all pixels", fixed(self.ari_all, 3), "background is a cluster")?;
+        row(out, "AMI, all pixels", fixed(self.ami_all, 3), "background is a cluster")?;
         row(out, "mean IoU", fixed(self.miou, 3), "objects and matched entities")?;
         row(out, "mean F1", fixed(self.f1, 3), "objects and matched entities")?;
         self.kl_map(out)?;
@@ -247,6 +251,7 @@ mod tests {
             ami_foreground: Some(0.95),
             scenes_with_objects_2plus: 2,
             ari_all: Some(-0.01),
+            ami_all: Some(0.02),
             miou: Some(0.8),
             f1: None,
             entities_per_scene: Some(1.0),
@@ -283,6 +288,7 @@ mod tests {
   ARI, foreground        0.974 ± 0.004  2 scenes with 2 or more objects
   AMI, foreground        0.950          the same scenes
   ARI, all pixels       -0.010          background is a cluster
+  AMI, all pixels        0.020          background is a cluster
   mean IoU               0.800          objects and matched entities
   mean F1                –              objects and matched entities
 
@@ -339,6 +345,7 @@ Scenes by number of objects (rows) and of entities found (columns)
             "ami_foreground",
             "scenes_with_objects_2plus",
             "ari_all",
+            "ami_all",
             "miou",
             "f1",
             "entities_per_scene",

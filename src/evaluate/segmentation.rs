@@ -55,6 +55,8 @@ pub struct SegmentationScores {
     pub ami_foreground: Option<f64>,
     /// Adjusted Rand index over all pixels, with the background as one more cluster on both sides.
     pub ari_all: Option<f64>,
+    /// Adjusted mutual information of the same.
+    pub ami_all: Option<f64>,
     /// Mean over the true objects of the intersection over union with the matched entity.
     ///
     /// The matching is one-to-one and of the largest total; an object without an entity counts 0.
@@ -88,6 +90,7 @@ impl SegmentationScores {
             ari_foreground: several_objects.then(|| adjusted_rand_index(&objects)),
             ami_foreground: several_objects.then(|| adjusted_mutual_information(&objects, factorials)),
             ari_all: (all.total() > 0).then(|| adjusted_rand_index(&all)),
+            ami_all: (all.total() > 0).then(|| adjusted_mutual_information(&all, factorials)),
             miou: mean_matched(&all, intersection_over_union)?,
             f1: mean_matched(&all, f1)?,
         })
@@ -157,6 +160,7 @@ mod tests {
                 ari_foreground: Some(1.0),
                 ami_foreground: Some(1.0),
                 ari_all: Some(1.0),
+                ami_all: Some(1.0),
                 miou: Some(1.0),
                 f1: Some(1.0),
             }
@@ -172,6 +176,7 @@ mod tests {
                 ari_foreground: Some(0.0),
                 ami_foreground: Some(0.0),
                 ari_all: Some(0.0),
+                ami_all: Some(0.0),
                 miou: Some(0.0),
                 f1: Some(0.0),
             }
@@ -180,7 +185,7 @@ mod tests {
 
     #[test]
     fn an_empty_scene_seen_as_empty_has_only_the_score_of_all_pixels() {
-        let only_all = SegmentationScores { ari_all: Some(1.0), ..Default::default() };
+        let only_all = SegmentationScores { ari_all: Some(1.0), ami_all: Some(1.0), ..Default::default() };
         assert_eq!(scores(&[B; 4], &[B; 4], &[B; 4]), only_all);
     }
 
@@ -204,6 +209,7 @@ mod tests {
         assert_eq!(divided.ari_foreground, Some(1.0));
         assert_eq!(divided.ami_foreground, Some(1.0));
         assert!(divided.ari_all.is_some_and(|ari| ari < 1.0));
+        assert!(divided.ami_all.is_some_and(|ami| ami < 1.0));
         assert_eq!(divided.miou, Some(0.5));
     }
 
@@ -213,7 +219,11 @@ mod tests {
         assert_eq!((merged.miou, merged.f1), (Some(0.5), Some(0.5)));
         let invented = scores(&[0, 0, B, B], &[9, 9, 8, 8], &[9, 9, 8, 8]);
         assert_eq!((invented.miou, invented.f1), (Some(1.0), Some(1.0)));
-        assert_eq!(invented.ari_all, Some(1.0), "the background counts as one cluster more");
+        assert_eq!(
+            (invented.ari_all, invented.ami_all),
+            (Some(1.0), Some(1.0)),
+            "the background counts as one cluster more"
+        );
     }
 
     #[test]
