@@ -118,7 +118,7 @@
 //! | `beta-vae` | 1 | 1 | `Gaussian`, β = 2 | the whole image |
 //! | `multi-entity` | one for each cell of a grid | 4 | `Gaussian`, β = 1 | a P×P patch at the entity's cell |
 //!
-//! Other scenes than the default's have recipes of their own ([`config::Preset::config_for`]); what was tried for them is told in
+//! Other scenes than the default's, and disturbed ones, have recipes of their own ([`config::Preset::config_for`]); what was tried for them is told in
 //! [`config::recipes`].
 //!
 //! β lives inside `Gaussian`, so that an autoencoder with a β cannot be written. An independent VAE of some 30 lines in
