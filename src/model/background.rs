@@ -62,3 +62,27 @@ fn logit(brightness: f32) -> f32 {
     let level = (f64::from(brightness) * (LEVELS - 1.0)).round().clamp(0.25, LEVELS - 1.25) / (LEVELS - 1.0);
     (level.ln() - (1.0 - level).ln()) as f32
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn levels(pixels: &[f32], (h, w): (usize, usize), kind: Estimate) -> Vec<f32> {
+        let images = Tensor::new(pixels, &Device::Cpu).unwrap().reshape((pixels.len() / (h * w), h, w, 1)).unwrap();
+        let logits = of(&images, kind).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        logits.into_iter().map(|logit| 255.0 / (1.0 + (-logit).exp())).map(f32::round).collect()
+    }
+
+    #[test]
+    fn the_smallest_images_have_grounds_too() {
+        let pixels = [0.2, 0.4, 0.6];
+        for kind in [Estimate::Median, Estimate::Lines] {
+            assert_eq!(levels(&pixels, (1, 1), kind), [51.0, 102.0, 153.0], "three images of a pixel");
+            assert!(levels(&[], (1, 1), kind).is_empty(), "no image");
+        }
+        // One line: its own median, or what is brighter in a column of one pixel.
+        assert_eq!(levels(&pixels, (1, 3), Estimate::Median), [102.0]);
+        assert_eq!(levels(&pixels, (1, 3), Estimate::Lines), [102.0, 102.0, 153.0]);
+        assert_eq!(levels(&pixels, (3, 1), Estimate::Lines), [102.0, 102.0, 153.0]);
+    }
+}
