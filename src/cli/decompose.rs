@@ -85,12 +85,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let selection = common::selection(&run, args.entities, args.seed)?;
     std::fs::create_dir_all(&args.out).map_err(multi_entity_vae::files::FileError::refused("create", &args.out))?;
 
-    let (names, examples): (Vec<String>, Vec<Example>) = inputs.iter().cloned().unzip();
+    let (names, examples): (Vec<String>, Vec<Example>) = inputs.into_iter().unzip();
     let images = common::stack(&examples, run.image(), &device)?;
     let decomposition = Decomposition::refined(&run.model, &images, &selection, args.refinement.steps())?;
     let sheet = pictures::decomposition_sheet(&run, &examples, &names, &decomposition)?;
     save_png(&sheet, &args.out.join("decomposition.png"))?;
-    let records = save_entities(&args.out, &run, &inputs, &decomposition)?;
+    let records = save_entities(&args.out, &run, &names, &decomposition)?;
     common::write_json(&args.out.join("entities.json"), &records)?;
     for (name, i) in names.iter().zip(0..) {
         let present = decomposition.present[i].iter().filter(|p| **p).count();
@@ -122,7 +122,7 @@ fn pictures_in(paths: &[PathBuf], run: &LoadedRun) -> anyhow::Result<Vec<(String
 fn save_entities(
     out: &Path,
     run: &LoadedRun,
-    inputs: &[(String, Example)],
+    names: &[String],
     decomposition: &Decomposition,
 ) -> anyhow::Result<Vec<EntityRecord>> {
     let alone = decomposition.alone(&run.model)?;
@@ -130,7 +130,7 @@ fn save_entities(
     let (_, columns) = run.model.grid();
     let shape = pictures::shape(run.image());
     let mut records = Vec::new();
-    for (i, (name, _)) in inputs.iter().enumerate() {
+    for (i, name) in names.iter().enumerate() {
         for (k, &cell) in decomposition.cells[i].iter().enumerate() {
             let file = format!("{name}-entity-{}.png", k + 1);
             save_png(&Tile::from_values(&alone[i][k], shape, "entity")?.into_picture(), &out.join(&file))?;

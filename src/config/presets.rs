@@ -205,7 +205,9 @@ fn for_disturbed(config: &mut Config, disturbance: Disturbance) {
     // Less strict than the noise is, digits are found late; and without noise, so strict that strokes are worth mending.
     let (deviation, steps) = if disturbance.noise > 0.0 { (0.2, 10_000) } else { (0.3, 6_000) };
     in_colour(config, background, Colours::Uniform, deviation);
-    config.model.latent = Latent::Gaussian { dimensions: 16, beta: 1.0.into() };
+    if let Latent::Gaussian { beta, .. } = &mut config.model.latent {
+        *beta = 1.0.into();
+    }
     if let Schedule::Ramp(ramp) = &mut config.model.selector.radius {
         (ramp.start, ramp.end) = (0.45, 0.5);
     }

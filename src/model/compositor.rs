@@ -2,6 +2,7 @@
 
 use super::background::{self, Estimate};
 use super::decoder::{Components, compose_drawn, mix_drawn};
+use super::importance::repeated;
 use crate::config::{Background, CompositorConfig, ModelConfig, Placement};
 use crate::layers::{Activation, Deposit, Extent, LayerSpec, Rule, Stack, log_sum_exp};
 use candle_core::{D, Module, Result, Tensor};
@@ -109,21 +110,19 @@ impl Compositor {
 
     /// The same `times` over for each image.
     pub(super) fn repeated(&self, times: usize) -> Result<Self> {
-        match self {
-            Self::Mixture { background: Ground::Known(logits) } if logits.dim(0)? > 1 => {
-                let (b, h, w, c) = logits.dims4()?;
-                let all = logits.unsqueeze(1)?.broadcast_as((b, times, h, w, c))?;
-                Ok(Self::Mixture { background: Ground::Known(all.reshape((b * times, h, w, c))?) })
-            }
-            other => Ok(other.clone()),
-        }
+        self.with_grounds(|logits| repeated(logits, times))
     }
 
     /// The compositor of image `index` alone.
     pub fn of_image(&self, index: usize) -> Result<Self> {
+        self.with_grounds(|logits| logits.narrow(0, index, 1))
+    }
+
+    /// The same with others of the backgrounds (B, …), where each of several images has its own.
+    fn with_grounds(&self, others: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
         match self {
             Self::Mixture { background: Ground::Known(logits) } if logits.dim(0)? > 1 => {
-                Ok(Self::Mixture { background: Ground::Known(logits.narrow(0, index, 1)?) })
+                Ok(Self::Mixture { background: Ground::Known(others(logits)?) })
             }
             other => Ok(other.clone()),
         }

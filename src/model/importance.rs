@@ -187,10 +187,11 @@ fn importance_loss(weighed: &Weighed, surrogate: &Tensor, encoding: &Encoding) -
     Loss::of([&total, &weighed.log_likelihood.detach().mean_all()?.neg()?, &kl, &nothing, &nothing])
 }
 
-/// Each image (B, H, W, C) `times` over: (B · times, H, W, C).
-fn repeated(images: &Tensor, times: usize) -> Result<Tensor> {
-    let (b, h, w, c) = images.dims4()?;
-    images.unsqueeze(1)?.broadcast_as((b, times, h, w, c))?.reshape((b * times, h, w, c))
+/// What there is of each image, (B, …), `times` over for so many samples of it: (B · times, …).
+pub(super) fn repeated(of_images: &Tensor, times: usize) -> Result<Tensor> {
+    let mut shape = of_images.dims().to_vec();
+    shape.insert(1, times);
+    of_images.unsqueeze(1)?.broadcast_as(shape)?.flatten(0, 1)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Candidates → the K that are kept: top-K with a suppression radius.
 
+use super::importance::repeated;
 use super::posterior::Posterior;
 use crate::config::Rank;
 #[cfg(feature = "cuda")]
@@ -45,8 +46,7 @@ impl Cells {
 
     /// The same cells `times` over, for so many samples of each image.
     pub(super) fn repeated(&self, times: usize) -> Result<Self> {
-        let (b, k) = self.0.dims2()?;
-        Ok(Self(self.0.unsqueeze(1)?.broadcast_as((b, times, k))?.reshape((b * times, k))?))
+        repeated(&self.0, times).map(Self)
     }
 
     /// (B, K)

@@ -84,19 +84,19 @@ fn panels(training: &[CurvePoint], validation: &[CurvePoint]) -> Vec<Panel> {
         range,
     };
     let nats = "nats per image";
-    let mut panels = vec![panel("Reconstruction", nats, None, |point| Some(point.reconstruction))];
-    // An autoencoder has neither.
+    // An autoencoder has no KL, and so no ELBO.
     let mut points = training.iter().chain(validation).peekable();
-    if points.peek().is_none() || points.any(|point| point.kl != 0.0) {
-        panels.insert(0, panel("−ELBO", nats, None, |point| Some(point.negative_elbo)));
-        panels.push(panel("KL", nats, None, |point| Some(point.kl)));
-    }
+    let bounded = points.peek().is_none() || points.any(|point| point.kl != 0.0);
     let percent: Value = |point| point.count_accuracy.map(|share| 100.0 * share);
     let counted = panel("Count accuracy", "% of scenes", Some((0.0, 100.0)), percent);
-    if !(counted.training.is_empty() && counted.validation.is_empty()) {
-        panels.push(counted);
-    }
-    panels
+    let counts = !(counted.training.is_empty() && counted.validation.is_empty());
+    let panels = [
+        bounded.then(|| panel("−ELBO", nats, None, |point| Some(point.negative_elbo))),
+        Some(panel("Reconstruction", nats, None, |point| Some(point.reconstruction))),
+        bounded.then(|| panel("KL", nats, None, |point| Some(point.kl))),
+        counts.then_some(counted),
+    ];
+    panels.into_iter().flatten().collect()
 }
 
 /// One quantity's points that can be drawn, by step.

@@ -180,10 +180,11 @@ impl Stock {
     /// One more scene: as many entities as some image has, each in a cell where some other was found.
     fn scene(&self, radius: usize, rng: &mut ChaCha8Rng) -> Scene {
         let like = rng.random_range(0..self.present.len());
-        let mut scene = Scene { pixels: vec![0.0; self.image.len()], entities: Vec::new() };
-        if let Some(ground) = &self.ground {
-            scene.pixels.copy_from_slice(&ground[like * self.image.len()..][..self.image.len()]);
-        }
+        let pixels = match &self.ground {
+            Some(ground) => ground[like * self.image.len()..][..self.image.len()].to_vec(),
+            None => vec![0.0; self.image.len()],
+        };
+        let mut scene = Scene { pixels, entities: Vec::new() };
         for _ in 0..self.present[like] {
             let fitting = (0..TRIES).find_map(|_| {
                 let which = rng.random_range(0..self.found.len());
