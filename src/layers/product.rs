@@ -296,23 +296,25 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
             starts_here[i] = starts[i.min(starts.len() - 1)];
         }
         let mut sums = [[T::splat(simd, T::zero()); V]; M];
-        let mut at = 0;
+        let mut rest = panel.vectors;
         for run in runs {
             let mut a: [&[T]; M] = [&[]; M];
             for i in 0..M {
                 a[i] = &data[starts_here[i] + run..][..length];
             }
-            for k in 0..length {
-                let b = &panel.vectors[at..][..V];
-                for i in 0..M {
-                    // SAFETY: k < length, and each of these slices was cut to that length just above. The compiler does not see it, and
-                    // M checks for M·V multiply-adds cost a fifth of the speed.
-                    let a = T::splat(simd, unsafe { *a[i].get_unchecked(k) });
-                    for v in 0..V {
-                        sums[i][v] = T::mul_add(simd, a, b[v], sums[i][v]);
-                    }
+            let (b, after) = rest.split_at((length * panel.pitch).min(rest.len()));
+            rest = after;
+            // A panel's rows follow each other; in a whole matrix there is more between them.
+            // SAFETY: k < length, and each row of `a` was cut to that length just above.
+            if panel.pitch == V {
+                for (k, b) in b.as_chunks().0.iter().take(length).enumerate() {
+                    unsafe { add_products::<T, S, M, V>(simd, &a, k, b, &mut sums) };
                 }
-                at += panel.pitch;
+            } else {
+                for (k, row) in b.chunks(panel.pitch).take(length).enumerate() {
+                    let Some(b) = row.first_chunk() else { break };
+                    unsafe { add_products::<T, S, M, V>(simd, &a, k, b, &mut sums) };
+                }
             }
         }
         // The sums are written to memory that is not theirs and handed out from there: if they had an address themselves, the
@@ -326,6 +328,27 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
             (self.store)(row + i, panel.first * lanes, &numbers[..columns]);
         }
         M
+    }
+}
+
+/// Adds b, times number k of a row, to the sums of that row, for M rows.
+///
+/// # Safety
+///
+/// Every row has more than k numbers. The compiler does not see it, and M checks for M·V multiply-adds cost a fifth of the speed.
+#[inline(always)]
+unsafe fn add_products<T: Real, S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    rows: &[&[T]; M],
+    k: usize,
+    b: &[T::Vector<S>; V],
+    sums: &mut [[T::Vector<S>; V]; M],
+) {
+    for i in 0..M {
+        let a = T::splat(simd, unsafe { *rows[i].get_unchecked(k) });
+        for v in 0..V {
+            sums[i][v] = T::mul_add(simd, a, b[v], sums[i][v]);
+        }
     }
 }
 
@@ -380,8 +403,9 @@ impl<T: Real> Accumulate<'_, T> {
         let lanes = T::width::<S>();
         let right = T::vectors::<S>(self.right).chunks_exact(self.padded / lanes);
         let mut sums = [[T::splat(simd, T::zero()); V]; M];
+        let data = &self.windows.data[at.0..];
         for (start, right) in self.windows.starts.iter().zip(right) {
-            let a = &self.windows.data[start + at.0..][..M];
+            let a = &data[*start..][..M];
             let b = &right[first / lanes..][..V];
             for i in 0..M {
                 let a = T::splat(simd, a[i]);

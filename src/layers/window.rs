@@ -243,15 +243,22 @@ impl Window {
                 continue;
             }
             let rows = phase.rows.len();
-            phase.windows.over(bordered).multiply(kernel, |block, first, values| {
-                for target in &phase.targets[block * rows..][..rows] {
-                    let from = target.column.max(first);
-                    let to = (target.column + target.length).min(first + values.len());
-                    if from < to {
-                        copy(&mut large[target.pixel + from - target.column..][..to - from], &values[from - first..]);
+            phase.windows.over(bordered).multiply(
+                kernel,
+                #[inline(always)]
+                |block, first, values| {
+                    for target in &phase.targets[block * rows..][..rows] {
+                        let from = target.column.max(first);
+                        let to = (target.column + target.length).min(first + values.len());
+                        if from < to {
+                            copy(
+                                &mut large[target.pixel + from - target.column..][..to - from],
+                                &values[from - first..],
+                            );
+                        }
                     }
-                }
-            });
+                },
+            );
         }
     }
 

@@ -127,7 +127,6 @@ impl Winograd {
             let (mut v, mut m) = (Scratch::new(rows * PLACES * inputs), Scratch::new(rows * PLACES * outputs));
             of_x.into_middle(Inputs, x, &mut v, Middle::by_tile(inputs));
             self.products(weight, (&v, Middle::by_tile(inputs), inputs), (&mut m, outputs));
-            y.fill(T::zero());
             of_y.out_of_middle(Outputs, &m, y);
         }
     }
@@ -253,22 +252,21 @@ impl Image {
         dispatch(IntoMiddle::<T, L, FROM> { image: self, line, images, middle, lie });
     }
 
-    /// Adds what tiles in the middle, one after the other, say about `images`.
+    /// What tiles in the middle, one after the other, say about `images`: written, or added where tiles overlap.
     fn out_of_middle<T: Real, L: Line<IN, TO>, const TO: usize>(self, line: L, middle: &[T], images: &mut [T]) {
         dispatch(OutOfMiddle::<T, L, TO> { image: self, line, middle, images });
     }
 
-    /// The pixels of a tile of N×N, counted through all images, or nothing where they are outside of theirs. The tile begins `before`
-    /// pixels above and to the left of its outputs.
+    /// Where the rows of a tile of N×N begin, in pixels through all images, and how far its columns are from there: nothing where they
+    /// are outside of their image. The tile begins `before` pixels above and to the left of its outputs.
     #[inline(always)]
-    fn pixels<const N: usize>(self, tile: usize, before: usize) -> [[Option<usize>; N]; N] {
+    fn lines<const N: usize>(self, tile: usize, before: usize) -> [[Option<usize>; N]; 2] {
         let Extent { height, width, .. } = self.extent;
         let (rows, columns) = self.tiles;
         let (image, y, x) = (tile / (rows * columns), tile / columns % rows, tile % columns);
         let inside = |tile: usize, i: usize, n: usize| (tile * OUT + i).checked_sub(before).filter(|at| *at < n);
-        std::array::from_fn(|i| {
-            std::array::from_fn(|j| Some((image * height + inside(y, i, height)?) * width + inside(x, j, width)?))
-        })
+        let row = |i| Some((image * height + inside(y, i, height)?) * width);
+        [std::array::from_fn(row), std::array::from_fn(|j| inside(x, j, width))]
     }
 }
 
@@ -291,14 +289,15 @@ impl<T: Real, L: Line<FROM, IN>, const FROM: usize> WithSimd for IntoMiddle<'_, 
         let nothing = T::splat(simd, T::zero());
         let tiles = images.len() / (image.len() / width) * image.tiles.0 * image.tiles.1;
         for tile in 0..tiles {
-            let pixels = image.pixels::<FROM>(tile, L::BEFORE);
+            let [rows, columns] = image.lines::<FROM>(tile, L::BEFORE);
             let first = lie.at(tile, 0) / width;
             for c in 0..n {
                 let mut numbers = [[nothing; FROM]; FROM];
                 for i in 0..FROM {
+                    let Some(row) = rows[i] else { continue };
                     for j in 0..FROM {
-                        if let Some(pixel) = pixels[i][j] {
-                            numbers[i][j] = images[pixel * n + c];
+                        if let Some(column) = columns[j] {
+                            numbers[i][j] = images[(row + column) * n + c];
                         }
                     }
                 }
@@ -328,7 +327,7 @@ impl<T: Real, L: Line<IN, TO>, const TO: usize> WithSimd for OutOfMiddle<'_, T, 
         let (images, middle) = (T::vectors_mut::<S>(images), T::vectors::<S>(middle));
         let one = T::splat(simd, T::one());
         for (tile, places) in middle.chunks_exact(PLACES * n).enumerate() {
-            let pixels = image.pixels::<TO>(tile, L::BEFORE);
+            let [rows, columns] = image.lines::<TO>(tile, L::BEFORE);
             for c in 0..n {
                 let mut numbers = [[one; IN]; IN];
                 for p in 0..PLACES {
@@ -336,10 +335,11 @@ impl<T: Real, L: Line<IN, TO>, const TO: usize> WithSimd for OutOfMiddle<'_, T, 
                 }
                 let numbers = both_ways::<T, S, L, IN, TO>(simd, line, &numbers);
                 for i in 0..TO {
+                    let Some(row) = rows[i] else { continue };
                     for j in 0..TO {
-                        if let Some(pixel) = pixels[i][j] {
-                            let to = &mut images[pixel * n + c];
-                            *to = T::mul_add(simd, one, numbers[i][j], *to);
+                        if let Some(column) = columns[j] {
+                            let to = &mut images[(row + column) * n + c];
+                            *to = if L::OVERLAP { T::mul_add(simd, one, numbers[i][j], *to) } else { numbers[i][j] };
                         }
                     }
                 }
@@ -378,6 +378,8 @@ fn both_ways<T: Real, S: Simd, L: Line<FROM, TO>, const FROM: usize, const TO: u
 trait Line<const FROM: usize, const TO: usize>: Copy {
     /// Pixels by which the tile on the image's side begins before the tile of outputs.
     const BEFORE: usize;
+    /// Whether tiles on the image's side share pixels.
+    const OVERLAP: bool = Self::BEFORE > 0;
     fn transform<T: Real, S: Simd>(self, s: Vectors<T, S>, line: [T::Vector<S>; FROM]) -> [T::Vector<S>; TO];
 }
 
