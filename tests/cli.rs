@@ -523,6 +523,40 @@ fn a_finished_run_resumes_to_the_same_end() {
 }
 
 #[test]
+fn a_training_starts_with_the_weights_of_another_and_what_does_not_fit_is_refused() {
+    let (shared, place, run) = beside();
+    let model = |file: &[u8]| -> BTreeMap<_, _> {
+        tensors(file).into_iter().filter(|(name, _)| name.starts_with("model.")).collect()
+    };
+    let weights = model(&shared.read("run/checkpoints/best.safetensors"));
+    // With a rate of nothing they stay what they were.
+    let flags = "--steps 1 --entities 2 --set training.learning_rate=0 --threads 1";
+    let line = format!("train --from {run} {flags} --out tuned");
+    place.mevae(&line).ok().says(&[&format!("from the weights of {run}"), "weights of step 1"]);
+    assert!(!weights.is_empty() && model(&place.read("tuned/checkpoints/last.safetensors")) == weights);
+    place.mevae("reproduce tuned --quiet --threads 1").ok();
+    place.mevae("info tuned").ok().says(&[&format!("the weights of {run}")]);
+
+    // Everything else is that run's, or what is said over it.
+    let lines = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+    let (theirs, ours) = (lines(shared.text("run/config.toml")), lines(place.text("tuned/config.toml")));
+    let own: BTreeSet<_> = ours.difference(&theirs).map(|line| line.split(" = ").next().unwrap()).collect();
+    assert!(own.is_subset(&["entities", "learning_rate", "start_from", "steps"].into()), "{own:?}");
+
+    // A checkpoint's file is as good as the run, and the key as the flag.
+    let best = format!("{run}/checkpoints/best.safetensors");
+    place.train(&format!("--out keyed --quiet --set training.start_from={best} --set training.learning_rate=0")).ok();
+    assert!(model(&place.read("keyed/checkpoints/last.safetensors")) == weights);
+
+    place.refuses(&format!("train --from {run} --preset vae"), 2, &["--preset", "--from"]);
+    place.refuses(&format!("train --resume {run} --from {run}"), 2, &["--resume", "--from"]);
+    place.refuses("train --from nowhere", 1, &["--from", "nowhere"]);
+    place.refuses_training("--set training.start_from=nowhere --out other", 1, &["training.start_from", "nowhere"]);
+    let other = format!("train --from {run} --set model.latent.dimensions=3 --out other");
+    place.refuses(&other, 2, &["training.start_from", "do not fit", "shape", "[model]"]);
+}
+
+#[test]
 fn weights_do_not_depend_on_the_number_of_threads() {
     let place = Place::new();
     for threads in [1, 2, 4] {

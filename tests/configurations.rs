@@ -162,6 +162,7 @@ fn configuration() -> impl Strategy<Value = Config> {
             let (validate_every, validation_scenes, evaluation_scenes, log_every, keep_last) = intervals;
             TrainingConfig {
                 seed,
+                start_from: String::new(),
                 steps,
                 batch,
                 learning_rate,

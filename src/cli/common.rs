@@ -8,7 +8,7 @@ use multi_entity_vae::device::Opened;
 use multi_entity_vae::evaluate::Example;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::model::{Model, Selection};
-use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
+use multi_entity_vae::run::{Checkpoint, CheckpointError, LoadedRun, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{SceneOptions, Split};
 use std::io::Write;
 use std::path::Path;
@@ -46,13 +46,20 @@ pub fn is_checkpoint(path: &Path) -> bool {
 
 /// The model of a run's best checkpoint, or of the very checkpoint that is named.
 pub fn load_run(path: &Path, device: &Device) -> anyhow::Result<LoadedRun> {
+    load_checkpoint(path, |checkpoint| LoadedRun::from_checkpoint(&checkpoint, device))
+}
+
+/// What is made of a run's best checkpoint, or of the very checkpoint that is named.
+pub fn load_checkpoint<R>(
+    path: &Path,
+    make: impl FnOnce(Checkpoint) -> Result<R, CheckpointError>,
+) -> anyhow::Result<R> {
     if is_checkpoint(path) {
-        return Ok(LoadedRun::from_checkpoint(&Checkpoint::load(path)?, device)?);
+        return Ok(make(Checkpoint::load(path)?)?);
     }
     let folder = RunFolder::open(path)?;
     let chosen = folder.checkpoint()?;
-    let loaded = Checkpoint::load(&chosen).and_then(|checkpoint| LoadedRun::from_checkpoint(&checkpoint, device));
-    loaded.map_err(|e| {
+    Checkpoint::load(&chosen).and_then(make).map_err(|e| {
         let others = folder.all_checkpoints().into_iter().filter(|other| *other != chosen);
         match others.filter_map(|other| Checkpoint::load(&other).ok()).max_by_key(|other| other.progress.step) {
             None => e.into(),

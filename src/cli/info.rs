@@ -59,6 +59,9 @@ fn describe(path: &Path) -> anyhow::Result<String> {
         run.config.model.entities,
         run.config.model.latent.dimensions(),
     );
+    if !run.config.training.start_from.is_empty() {
+        text += &format!("  began with     the weights of {}\n", run.config.training.start_from);
+    }
     if let Some((nats, step)) = progress.best {
         text += &format!("  best           −ELBO {nats:.2} nats in validation, at step {step}\n");
     }

@@ -3,7 +3,8 @@
 use super::plan::Plan;
 use super::session::{Limits, Place};
 use super::train::Resumed;
-use super::usage;
+use super::{common, usage};
+use anyhow::Context;
 use candle_core::Device;
 use multi_entity_vae::config::Config;
 use multi_entity_vae::run::{Checkpoint, RunFolder, ScenesOf, open_digits};
@@ -18,7 +19,10 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     if data.fresh && !scenes.source.endless() {
         return Err(BatchesError::NotEndless(data.scenes.clone()).into());
     }
-    Ok(())
+    match training.start_from.as_str() {
+        "" => Ok(()),
+        run => common::load_checkpoint(Path::new(run), |_| Ok(())).context("training.start_from"),
+    }
 }
 
 /// Trains a configuration in a folder, or what is left of its training.

@@ -11,6 +11,7 @@ use multi_entity_vae::device::Feed;
 use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{Batches, DigitSet, Recipe, Split};
 use multi_entity_vae::train::{TrainError, Trainer, train};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Everything that a training needs but a folder.
@@ -32,8 +33,12 @@ impl Plan {
         let (scenes, validation) = (open(Split::Train)?, open(Split::Validation)?);
         config.validate(scenes.image()).map_err(usage)?;
         let mut trainer = Trainer::new(config.clone(), scenes.image(), &device)?;
-        if let Some(checkpoint) = checkpoint {
-            trainer.restore(&checkpoint.weights, &checkpoint.optimiser, checkpoint.progress.steps())?;
+        match checkpoint {
+            Some(Checkpoint { weights, optimiser, progress, .. }) => {
+                trainer.restore(weights, optimiser, progress.steps())?
+            }
+            None if !config.training.start_from.is_empty() => start_from(&mut trainer, &config.training.start_from)?,
+            None => (),
         }
         let (source, training) = (Arc::clone(&scenes.source), &config.training);
         // A GPU uses up more scenes than one thread makes.
@@ -74,6 +79,16 @@ impl Plan {
         }
         done
     }
+}
+
+/// Gives a fresh model the weights of a run.
+fn start_from(trainer: &mut Trainer, run: &str) -> anyhow::Result<()> {
+    let weights = common::load_checkpoint(Path::new(run), |checkpoint| Ok(checkpoint.weights));
+    let weights = weights.with_context(|| format!("training.start_from: cannot start from {run}"))?;
+    trainer.start_from(&weights).map_err(|e| {
+        let own = "leave [model] as it is there";
+        usage(format!("training.start_from: the weights of {run} do not fit this configuration's model: {e}; {own}"))
+    })
 }
 
 /// The command that continues a run.

@@ -50,6 +50,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if config != last.config {
         excuses.push(format!("{} is not the configuration that the run was trained with", path.display()));
     }
+    if !config.training.start_from.is_empty() {
+        excuses.push(format!("the weights of {} have changed since", config.training.start_from));
+    }
     let plan = Plan::open(config.clone(), None, device)?;
     interrupt::listen()?;
     // Kept until the comparison is done.

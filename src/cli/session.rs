@@ -172,14 +172,18 @@ impl<'a> Session<'a> {
             1 => "one latent an image".into(),
             n => format!("{n} candidates, {} kept", config.model.entities),
         };
+        let start = match (trainer.steps(), config.training.start_from.as_str()) {
+            (0, "") => String::new(),
+            (0, run) => format!("from the weights of {run}, "),
+            (step, _) => format!("from step {step} on, of "),
+        };
         self.bar.line(&format!(
-            "training {} parameters on {} scenes ({}): {}, {}; {}{} steps of {} images on {}, seed {}",
+            "training {} parameters on {} scenes ({}): {}, {}; {start}{} steps of {} images on {}, seed {}",
             trainer.variables().count(),
             config.data.scenes,
             trainer.model().image(),
             entities,
             weights_in_words(trainer),
-            if trainer.steps() > 0 { format!("from step {} on, of ", trainer.steps()) } else { String::new() },
             config.training.steps,
             config.training.batch,
             self.device_in_words(),

@@ -17,6 +17,9 @@ pub struct Args {
     /// autoencoder, vae, beta-vae or multi-entity
     #[arg(long, default_value = "multi-entity", value_parser = |s: &str| s.parse::<Preset>().map(|p| p.name()))]
     preset: &'static str,
+    /// Start with the weights and the configuration of this run, or checkpoint file, instead of a preset
+    #[arg(long, value_name = "RUN", conflicts_with = "preset")]
+    from: Option<PathBuf>,
     /// TOML file over the preset
     #[arg(long)]
     config: Option<PathBuf>,
@@ -56,7 +59,7 @@ pub struct Args {
     #[arg(long)]
     overwrite: bool,
     /// Continue this run from its last checkpoint, or from the checkpoint file that is named
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "config", "settings", "scenes", "digits", "entities", "steps", "batch", "seed", "out", "overwrite", "print_config"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["preset", "from", "config", "settings", "scenes", "digits", "entities", "steps", "batch", "seed", "out", "overwrite", "print_config"])]
     resume: Option<PathBuf>,
     /// Print the resolved configuration and stop
     #[arg(long)]
@@ -170,23 +173,30 @@ fn newest(folder: &RunFolder) -> anyhow::Result<Checkpoint> {
     })
 }
 
-/// Preset < file < --set < the flags of their own.
+/// Preset, or the configuration of a run to start from < file < --set < the flags of their own.
 fn resolve(args: &Args) -> anyhow::Result<Config> {
-    let preset: Preset = args.preset.parse().map_err(usage)?;
     let file = match &args.config {
         None => None,
         Some(path) => Some((path.display().to_string(), read_text(path, Config::MOST_BYTES)?)),
     };
     let mut settings = args.settings.clone();
     let mut flag = |key: &str, value: Option<String>| settings.extend(value.map(|value| format!("{key}={value}")));
-    flag("data.scenes", args.scenes.as_ref().map(|s| toml::Value::String(s.clone()).to_string()));
-    flag("data.digits", args.digits.as_ref().map(|s| toml::Value::String(s.clone()).to_string()));
+    let quoted = |text: &str| toml::Value::String(text.into()).to_string();
+    flag("data.scenes", args.scenes.as_deref().map(quoted));
+    flag("data.digits", args.digits.as_deref().map(quoted));
+    flag("training.start_from", args.from.as_ref().map(|run| quoted(&run.to_string_lossy())));
     flag("model.entities", args.entities.map(|n| n.to_string()));
     flag("training.steps", args.steps.map(|n| n.to_string()));
     flag("training.batch", args.batch.map(|n| n.to_string()));
     flag("training.seed", args.seed.map(|n| n.to_string()));
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    Config::resolve(preset, file, &settings).map_err(usage)
+    match &args.from {
+        None => Config::resolve(args.preset.parse().map_err(usage)?, file, &settings).map_err(usage),
+        Some(run) => {
+            let base = common::load_checkpoint(run, |checkpoint| Ok(checkpoint.config)).context("--from")?;
+            base.with(file, &settings).map_err(usage)
+        }
+    }
 }
 
 fn new_place(args: &Args, config: &Config) -> anyhow::Result<Place> {
@@ -194,7 +204,8 @@ fn new_place(args: &Args, config: &Config) -> anyhow::Result<Place> {
         Some(path) => RunFolder::create(path, args.overwrite, config)?,
         None => {
             let scenes = Path::new(&config.data.scenes).file_stem().unwrap_or_default().to_string_lossy();
-            RunFolder::numbered(&format!("{}-{scenes}", args.preset), config)?
+            let begun = if args.from.is_some() { "tuned" } else { args.preset };
+            RunFolder::numbered(&format!("{begun}-{scenes}"), config)?
         }
     };
     Ok(Place { folder, lock, from: None })

@@ -83,6 +83,9 @@ impl DataConfig {
 pub struct TrainingConfig {
     /// Seeds weights, noise, order and scenes, each through a stream of its own.
     pub seed: u64,
+    /// A run, or one of its checkpoint files, whose weights training starts with; nothing: fresh weights.
+    #[serde(default)]
+    pub start_from: String,
     /// Optimiser steps.
     pub steps: u64,
     /// Images in a batch, B.
@@ -226,22 +229,17 @@ impl Config {
     /// A preset, then a TOML file's text (with the name to use in messages), then `key=value` settings, each over the one
     /// before. Everything written must be read by something: an unknown or inapplicable key is an error.
     pub fn resolve(preset: Preset, file: Option<(&str, &str)>, settings: &[String]) -> Result<Self, ConfigError> {
-        let over = |base: &Config| -> Result<overrides::Layers, ConfigError> {
-            let mut layers = overrides::Layers::over(base);
-            if let Some((origin, text)) = file {
-                layers.file(origin, text)?;
-            }
-            for setting in settings {
-                layers.setting(setting)?;
-            }
-            Ok(layers)
-        };
         // The scenes that are asked for, and what disturbs them, decide what the preset's other values are.
-        let layers = over(&preset.config())?;
+        let layers = overrides::Layers::new(&preset.config(), file, settings)?;
         match layers.data() {
-            Some(data) => over(&preset.config_for(&data))?.resolve(),
+            Some(data) => preset.config_for(&data).with(file, settings),
             None => layers.resolve(),
         }
+    }
+
+    /// This configuration in place of a preset, and the same over it.
+    pub fn with(&self, file: Option<(&str, &str)>, settings: &[String]) -> Result<Self, ConfigError> {
+        overrides::Layers::new(self, file, settings)?.resolve()
     }
 
     /// A saved, complete configuration.

@@ -18,19 +18,24 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    pub fn over(config: &Config) -> Self {
-        Self { base: tree(config), written: Vec::new() }
+    /// A configuration, then a TOML file's text and its name, then settings.
+    pub fn new(base: &Config, file: Option<(&str, &str)>, settings: &[String]) -> Result<Self, ConfigError> {
+        let mut layers = Self { base: tree(base), written: Vec::new() };
+        if let Some((origin, text)) = file {
+            layers.file(origin, text)?;
+        }
+        settings.iter().try_for_each(|setting| layers.setting(setting))?;
+        Ok(layers)
     }
 
-    /// A TOML file's text.
-    pub fn file(&mut self, origin: &str, text: &str) -> Result<(), ConfigError> {
+    fn file(&mut self, origin: &str, text: &str) -> Result<(), ConfigError> {
         let malformed = |e: toml::de::Error| ConfigError::Malformed { origin: origin.into(), reason: e.to_string() };
         self.written.push((origin.into(), text.parse().map_err(malformed)?));
         Ok(())
     }
 
     /// One `key=value`; a value that is no TOML is a string, so that quotes can be left out.
-    pub fn setting(&mut self, setting: &str) -> Result<(), ConfigError> {
+    fn setting(&mut self, setting: &str) -> Result<(), ConfigError> {
         let origin = shortened(&format!("--set {setting}"), MOST_LETTERS);
         let Some((key, value)) = setting.split_once('=') else {
             return Err(ConfigError::Malformed {

@@ -101,6 +101,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
         },
         training: TrainingConfig {
             seed: 0,
+            start_from: String::new(),
             steps: 11_000, // 20 epochs of 55,000 digits
             batch: 100,
             objective: Objective::Elbo,
@@ -148,6 +149,7 @@ fn multi_entity() -> Config {
         },
         training: TrainingConfig {
             seed: 0,
+            start_from: String::new(),
             steps: 8_000,
             batch: 32,
             objective: Objective::Elbo,

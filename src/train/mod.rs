@@ -452,6 +452,21 @@ impl Trainer {
         &self.adam
     }
 
+    /// Takes the weights of another training for the fresh ones, which they must agree with in names and shapes. Steps, schedules and
+    /// Adam's moments start at zero all the same.
+    ///
+    /// # Errors
+    ///
+    /// Says which variable is missing, foreign or of another shape; then nothing is changed.
+    pub fn start_from(&mut self, weights: &std::collections::HashMap<String, Tensor>) -> Result<(), TrainError> {
+        self.variables.load(weights)?;
+        #[cfg(feature = "cuda")]
+        if let Some(gpu) = &mut self.gpu {
+            gpu.forget();
+        }
+        Ok(())
+    }
+
     /// Continues from saved weights and optimiser state.
     pub fn restore(
         &mut self,
