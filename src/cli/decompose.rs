@@ -97,7 +97,25 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         common::say(format!("{name}: {present} of {} entities present", decomposition.present[i].len()))?;
     }
     common::say(format!("{} and entities.json beside it", args.out.join("decomposition.png").display()))?;
+    let older = older_pictures(&args.out, &records);
+    if older > 0 {
+        let folder = args.out.display();
+        common::tell(&format!(
+            "note: {folder} also holds {older} entities of earlier pictures; entities.json names today's"
+        ));
+    }
     Ok(())
+}
+
+/// Pictures of entities in a folder that are none of these.
+fn older_pictures(folder: &Path, records: &[EntityRecord]) -> usize {
+    let names = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let names = names.filter_map(|name| name.into_string().ok());
+    let entity = |name: &str| {
+        let number = name.strip_suffix(".png").and_then(|name| name.rsplit_once("-entity-"));
+        number.is_some_and(|(_, number)| number.parse::<usize>().is_ok())
+    };
+    names.filter(|name| entity(name) && !records.iter().any(|record| record.file == *name)).count()
 }
 
 /// Pictures by their names, fitted to what the model reads.

@@ -244,7 +244,8 @@ impl Config {
 
     /// A saved, complete configuration.
     pub fn from_toml(origin: &str, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text).map_err(|e| ConfigError::Malformed { origin: origin.into(), reason: e.to_string() })
+        toml::from_str(text)
+            .map_err(|e| ConfigError::Malformed { origin: origin.into(), reason: overrides::in_words(&e) })
     }
 
     /// The whole configuration as TOML.

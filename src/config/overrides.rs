@@ -29,7 +29,7 @@ impl Layers {
     }
 
     fn file(&mut self, origin: &str, text: &str) -> Result<(), ConfigError> {
-        let malformed = |e: toml::de::Error| ConfigError::Malformed { origin: origin.into(), reason: e.to_string() };
+        let malformed = |e: toml::de::Error| ConfigError::Malformed { origin: origin.into(), reason: in_words(&e) };
         self.written.push((origin.into(), text.parse().map_err(malformed)?));
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Layers {
         self.check(&every_key(), |origin, key, nearest| ConfigError::UnknownKey { origin, key, nearest })?;
         let config: Config = self.tree().try_into().map_err(|e: toml::de::Error| ConfigError::Malformed {
             origin: origin(),
-            reason: shortened(&e.to_string(), MOST_OF_A_REASON),
+            reason: shortened(&in_words(&e), MOST_OF_A_REASON),
         })?;
         let mut applicable = Vec::new();
         leaves(&tree(&config), "", &mut applicable);
@@ -129,6 +129,22 @@ impl Layers {
         }
         Ok(())
     }
+}
+
+/// What the TOML reader has to say, without the names of our types.
+pub(super) fn in_words(error: &toml::de::Error) -> String {
+    let line = |line: &str| {
+        let Some((found, expected)) = line.rsplit_once(", expected ") else { return line.to_string() };
+        let expected = match expected {
+            "usize" | "u64" => "a whole number, 0 or more",
+            "f64" => "a number",
+            kind if kind.starts_with("internally tagged enum ") => "a table with a `kind`",
+            table if table.starts_with("struct ") => "a table",
+            other => other,
+        };
+        format!("{}, expected {expected}", found.replace("unknown variant", "unknown value"))
+    };
+    error.to_string().trim_end().lines().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The beginning of what may be very long.
