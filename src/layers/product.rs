@@ -123,9 +123,17 @@ impl<'a, T: Real> Panels<'a, T> {
         Self { depth, columns, form: Form::Panels, data: Cow::Owned(in_panels(depth, columns, arrange)) }
     }
 
-    /// The same, outliving what it was made of.
+    /// The same, outliving what it was made of. What is copied anyway is brought into panels: a processor fetches what lies one after the
+    /// other before it is needed, which for a few rows times a large matrix is most of the time.
     pub fn into_owned(self) -> Panels<'static, T> {
-        Panels { data: Cow::Owned(self.data.into_owned()), depth: self.depth, columns: self.columns, form: self.form }
+        let Self { depth, columns, form, data } = self;
+        match form {
+            Form::Rows => Panels::pack(depth, columns, 1, |l| {
+                let row = &data[l * columns..][..columns];
+                move |c: usize| row[c]
+            }),
+            _ => Panels { depth, columns, form, data: Cow::Owned(data.into_owned()) },
+        }
     }
 }
 
@@ -464,7 +472,8 @@ mod tests {
             let turned: Vec<f32> = (0..n * depth).map(|i| b[i % depth * n + i / depth]).collect();
             // A transpose is arranged for one run.
             let transposed = (runs.len() == 1).then(|| Panels::transposed(&turned, depth));
-            for panels in [packed, Panels::rows(&b, n, runs.len())].into_iter().chain(transposed) {
+            let rows = || Panels::rows(&b, n, runs.len());
+            for panels in [packed, rows(), rows().into_owned()].into_iter().chain(transposed) {
                 let mut out = vec![f32::NAN; m * n];
                 windows.multiply(&panels, |row, first, values| {
                     out[row * n + first..][..values.len()].copy_from_slice(values);
