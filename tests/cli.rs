@@ -534,12 +534,27 @@ fn a_training_starts_with_the_weights_of_another_and_what_does_not_fit_is_refuse
     let line = format!("train --from {run} {flags} --out tuned");
     place.mevae(&line).ok().says(&[&format!("from the weights of {run}"), "weights of step 1"]);
     assert!(!weights.is_empty() && model(&place.read("tuned/checkpoints/last.safetensors")) == weights);
-    place.mevae("reproduce tuned --quiet --threads 1").ok();
-    place.mevae("info tuned").ok().says(&[&format!("the weights of {run}")]);
+    place.mevae("info tuned").ok().says(&[&format!("the weights of {run}, step 3")]);
+    // What lies elsewhere is found from anywhere; without it the run goes on, and does not begin again.
+    fs::rename(place.path("tuned"), place.path("moved")).unwrap();
+    place.mevae("reproduce moved --quiet --threads 1").ok();
+    place.train("--out source --quiet").ok();
+    place.mevae("train --from source --steps 2 --seconds 0 --threads 1 --quiet --out orphan").ok();
+    assert!(place.text("orphan/config.toml").contains(&format!("start_from = \"{}\"", place.path("source").display())));
+    // Nothing is deleted that the training is to begin with.
+    let itself = "train --from source --out source --overwrite --threads 1";
+    place.refuses(itself, 2, &["the weights to start from lie in", "--out"]);
+    fs::remove_dir_all(place.path("source")).unwrap();
+    place.mevae("train --resume orphan --threads 1 --quiet").ok();
+    place.mevae("reproduce orphan --threads 1").fails(1, &["cannot start from", "source"]);
+    place.train("--out source --seed 7 --quiet").ok();
+    let other = place.mevae("reproduce orphan --quiet --threads 1");
+    assert_eq!(other.code, Some(1));
+    assert!(other.err.contains("are not those that the run began with"), "{}", other.err);
 
     // Everything else is that run's, or what is said over it.
     let lines = |text: String| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
-    let (theirs, ours) = (lines(shared.text("run/config.toml")), lines(place.text("tuned/config.toml")));
+    let (theirs, ours) = (lines(shared.text("run/config.toml")), lines(place.text("moved/config.toml")));
     let own: BTreeSet<_> = ours.difference(&theirs).map(|line| line.split(" = ").next().unwrap()).collect();
     assert!(own.is_subset(&["entities", "learning_rate", "start_from", "steps"].into()), "{own:?}");
 
@@ -550,10 +565,21 @@ fn a_training_starts_with_the_weights_of_another_and_what_does_not_fit_is_refuse
 
     place.refuses(&format!("train --from {run} --preset vae"), 2, &["--preset", "--from"]);
     place.refuses(&format!("train --resume {run} --from {run}"), 2, &["--resume", "--from"]);
-    place.refuses("train --from nowhere", 1, &["--from", "nowhere"]);
-    place.refuses_training("--set training.start_from=nowhere --out other", 1, &["training.start_from", "nowhere"]);
-    let other = format!("train --from {run} --set model.latent.dimensions=3 --out other");
-    place.refuses(&other, 2, &["training.start_from", "do not fit", "shape", "[model]"]);
+    place.refuses("train --from nowhere", 1, &["cannot start from", "nowhere"]);
+    place.refuses_training("--set training.start_from=nowhere --out other", 1, &["cannot start from", "nowhere"]);
+    let two = format!("train --from {run} --set training.start_from=moved --out other");
+    place.refuses(&two, 2, &["two runs to start from"]);
+    for (change, reason) in [
+        ("--set model.latent.dimensions=3", "its [model.latent] is another"),
+        ("--set data.size=96 --set model.decoder.placement={kind=\"canvas\"}", "its images are"),
+    ] {
+        let line = format!("train --from {run} {change} --out other");
+        place.refuses(&line, 2, &["do not fit this model", reason]);
+        place.refuses(&format!("{line} --print-config"), 2, &["do not fit this model"]);
+    }
+    // Other scenes are not asked for what only the run's own have.
+    let scenes = format!("train --from {run} --scenes single --entities 1 --print-config");
+    place.mevae(&scenes).ok().says(&["fresh = false", "scenes = \"single\"", "entities = 1"]);
 }
 
 #[test]

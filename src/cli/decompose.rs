@@ -100,9 +100,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let older = older_pictures(&args.out, &records);
     if older > 0 {
         let folder = args.out.display();
-        common::tell(&format!(
-            "note: {folder} also holds {older} entities of earlier pictures; entities.json names today's"
-        ));
+        let which = "entities from before, which entities.json does not name";
+        common::tell(&format!("note: {folder} also holds pictures of {older} {which}"));
     }
     Ok(())
 }

@@ -59,8 +59,8 @@ fn describe(path: &Path) -> anyhow::Result<String> {
         run.config.model.entities,
         run.config.model.latent.dimensions(),
     );
-    if !run.config.training.start_from.is_empty() {
-        text += &format!("  began with     the weights of {}\n", run.config.training.start_from);
+    if let (Some(start), Some(origin)) = (run.config.training.start_from(), &progress.origin) {
+        text += &format!("  began with     the weights of {start}, step {}\n", origin.step);
     }
     if let Some((nats, step)) = progress.best {
         text += &format!("  best           −ELBO {nats:.2} nats in validation, at step {step}\n");

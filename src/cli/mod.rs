@@ -20,6 +20,7 @@ mod reproduce;
 mod scene_flags;
 mod scenes;
 mod session;
+mod start;
 mod study;
 mod sweep;
 mod train;

@@ -2,9 +2,9 @@
 
 use super::plan::Plan;
 use super::session::{Limits, Place};
+use super::start::Start;
 use super::train::Resumed;
-use super::{common, usage};
-use anyhow::Context;
+use super::usage;
 use candle_core::Device;
 use multi_entity_vae::config::Config;
 use multi_entity_vae::run::{Checkpoint, RunFolder, ScenesOf, open_digits};
@@ -19,10 +19,8 @@ pub fn check(config: &Config) -> anyhow::Result<()> {
     if data.fresh && !scenes.source.endless() {
         return Err(BatchesError::NotEndless(data.scenes.clone()).into());
     }
-    match training.start_from.as_str() {
-        "" => Ok(()),
-        run => common::load_checkpoint(Path::new(run), |_| Ok(())).context("training.start_from"),
-    }
+    Start::of(config, scenes.image())?;
+    Ok(())
 }
 
 /// Trains a configuration in a folder, or what is left of its training.

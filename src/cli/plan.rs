@@ -3,15 +3,15 @@
 use super::common::{self, final_selection};
 use super::progress::Talk;
 use super::session::{Limits, Place, Session};
+use super::start::Start;
 use super::{Stopped, Usage, evaluate, interrupt, pictures, usage};
 use anyhow::Context;
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::{Config, OnNonfinite};
 use multi_entity_vae::device::Feed;
-use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
+use multi_entity_vae::run::{Checkpoint, LoadedRun, Origin, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{Batches, DigitSet, Recipe, Split};
 use multi_entity_vae::train::{TrainError, Trainer, train};
-use std::path::Path;
 use std::sync::Arc;
 
 /// Everything that a training needs but a folder.
@@ -23,6 +23,8 @@ pub struct Plan {
     validation: ScenesOf,
     trainer: Trainer,
     batches: Batches,
+    /// The weights that a fresh training begins with, where they are of another run.
+    pub origin: Option<Origin>,
 }
 
 impl Plan {
@@ -33,19 +35,23 @@ impl Plan {
         let (scenes, validation) = (open(Split::Train)?, open(Split::Validation)?);
         config.validate(scenes.image()).map_err(usage)?;
         let mut trainer = Trainer::new(config.clone(), scenes.image(), &device)?;
-        match checkpoint {
+        let start = match checkpoint {
             Some(Checkpoint { weights, optimiser, progress, .. }) => {
-                trainer.restore(weights, optimiser, progress.steps())?
+                trainer.restore(weights, optimiser, progress.steps())?;
+                None
             }
-            None if !config.training.start_from.is_empty() => start_from(&mut trainer, &config.training.start_from)?,
-            None => (),
+            None => Start::of(&config, scenes.image())?,
+        };
+        if let Some(start) = &start {
+            start.give(&mut trainer)?;
         }
+        let origin = start.map(|start| start.origin());
         let (source, training) = (Arc::clone(&scenes.source), &config.training);
         // A GPU uses up more scenes than one thread makes.
         let workers = if device.is_cpu() { 1 } else { rayon::current_num_threads().div_ceil(2) };
         let (batch, seed, fresh) = (training.batch, training.seed, config.data.fresh);
         let batches = Batches::new(source, batch, seed, trainer.steps(), fresh, workers)?;
-        Ok(Self { config, device, digits, scenes, validation, trainer, batches })
+        Ok(Self { config, device, digits, scenes, validation, trainer, batches, origin })
     }
 
     /// Trains, evaluates and draws. Whatever goes wrong on the way is told with how to go on.
@@ -60,8 +66,8 @@ impl Plan {
     }
 
     fn try_to_carry_out(mut self, place: Place, limits: Limits) -> anyhow::Result<()> {
-        let Self { config, device, digits, scenes, validation, trainer, batches } = &mut self;
-        let mut session = Session::new(place, trainer, validation, device, limits)?;
+        let Self { config, device, digits, scenes, validation, trainer, batches, origin } = &mut self;
+        let mut session = Session::new(place, trainer, origin.take(), validation, device, limits)?;
         session.announce(trainer);
         optimise(trainer, &mut session, batches, scenes, device)?;
         let done = match session.interrupted {
@@ -79,16 +85,6 @@ impl Plan {
         }
         done
     }
-}
-
-/// Gives a fresh model the weights of a run.
-fn start_from(trainer: &mut Trainer, run: &str) -> anyhow::Result<()> {
-    let weights = common::load_checkpoint(Path::new(run), |checkpoint| Ok(checkpoint.weights));
-    let weights = weights.with_context(|| format!("training.start_from: cannot start from {run}"))?;
-    trainer.start_from(&weights).map_err(|e| {
-        let own = "leave [model] as it is there";
-        usage(format!("training.start_from: the weights of {run} do not fit this configuration's model: {e}; {own}"))
-    })
 }
 
 /// The command that continues a run.

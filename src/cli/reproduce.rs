@@ -50,10 +50,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if config != last.config {
         excuses.push(format!("{} is not the configuration that the run was trained with", path.display()));
     }
-    if !config.training.start_from.is_empty() {
-        excuses.push(format!("the weights of {} have changed since", config.training.start_from));
-    }
     let plan = Plan::open(config.clone(), None, device)?;
+    if plan.origin != last.progress.origin {
+        excuses.push(format!("the weights of {} are not those that the run began with", config.training.start_from));
+    }
     interrupt::listen()?;
     // Kept until the comparison is done.
     let temporary = tempfile::tempdir().context("cannot make a temporary folder; name one with --out")?;

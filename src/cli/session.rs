@@ -10,7 +10,7 @@ use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::files::FileError;
 use multi_entity_vae::model::Model;
 use multi_entity_vae::picture::curves::{CurvePoint, points_of_metrics};
-use multi_entity_vae::run::{Checkpoint, FolderError, Maker, Progress, RunFolder, RunLock, ScenesOf};
+use multi_entity_vae::run::{Checkpoint, FolderError, Maker, Origin, Progress, RunFolder, RunLock, ScenesOf};
 use multi_entity_vae::scene::Throughput;
 use multi_entity_vae::train::log::{EventLog, MetricsLog};
 use multi_entity_vae::train::{Flow, StepReport, Trainer};
@@ -33,6 +33,8 @@ pub struct Session<'a> {
     validation_due: bool,
     /// What computed the weights so far.
     makers: Vec<Maker>,
+    /// The weights that training began with, where they were of another run.
+    origin: Option<Origin>,
     /// Updates left out so far, as far as they were told.
     skipped: u64,
     validation: &'a ScenesOf,
@@ -109,6 +111,7 @@ impl<'a> Session<'a> {
     pub fn new(
         place: Place,
         trainer: &Trainer,
+        origin: Option<Origin>,
         validation: &'a ScenesOf,
         device: &'a Device,
         limits: Limits,
@@ -141,6 +144,7 @@ impl<'a> Session<'a> {
             saved: from.is_last.then_some(before.step),
             validation_due: before.validation_due,
             makers,
+            origin: before.origin.or(origin),
             skipped: before.skipped.0,
             validation,
             device,
@@ -172,10 +176,10 @@ impl<'a> Session<'a> {
             1 => "one latent an image".into(),
             n => format!("{n} candidates, {} kept", config.model.entities),
         };
-        let start = match (trainer.steps(), config.training.start_from.as_str()) {
-            (0, "") => String::new(),
-            (0, run) => format!("from the weights of {run}, "),
-            (step, _) => format!("from step {step} on, of "),
+        let start = match (trainer.steps(), config.training.start_from(), &self.origin) {
+            (0, Some(run), Some(origin)) => format!("from the weights of {run}, step {}, ", origin.step),
+            (0, ..) => String::new(),
+            (step, ..) => format!("from step {step} on, of "),
         };
         self.bar.line(&format!(
             "training {} parameters on {} scenes ({}): {}, {}; {start}{} steps of {} images on {}, seed {}",
@@ -363,6 +367,7 @@ impl<'a> Session<'a> {
             events_file: self.events.path().file_name().unwrap_or_default().to_string_lossy().into_owned(),
             validation_due: self.validation_due,
             makers: self.makers.clone(),
+            origin: self.origin.clone(),
         }
     }
 

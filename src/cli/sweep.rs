@@ -7,7 +7,7 @@ use super::common;
 use super::compute::Compute;
 use super::progress::Talk;
 use super::session::Limits;
-use super::{Stopped, interrupt, one_run, usage};
+use super::{Stopped, interrupt, one_run, start, usage};
 use candle_core::Device;
 use grid::Cell;
 use multi_entity_vae::config::Config;
@@ -46,9 +46,15 @@ const MARK: &str = "sweep.toml";
 pub fn run(args: Args) -> anyhow::Result<()> {
     args.compute.use_threads()?;
     let text = read_text(&args.grid, Config::MOST_BYTES)?;
-    let cells = grid::cells(&args.grid.display().to_string(), &text).map_err(usage)?;
-    for cell in &cells {
-        one_run::check(&cell.config).map_err(|e| usage(format!("{}: {e:#}", cell.name)))?;
+    let mut cells = grid::cells(&args.grid.display().to_string(), &text).map_err(usage)?;
+    for cell in &mut cells {
+        if let Some(run) = cell.config.training.start_from() {
+            cell.config.training.start_from = start::absolute(Path::new(run))?;
+        }
+        // What was begun could be trained, and needs nothing of another run any more.
+        if RunFolder::open(&args.out.join(&cell.folder)).is_err() {
+            one_run::check(&cell.config).map_err(|e| usage(format!("{}: {e:#}", cell.name)))?;
+        }
     }
     if args.list {
         return common::print_all(cells.iter().map(|cell| cell.name.clone() + "\n").collect::<String>().as_bytes());

@@ -5,6 +5,7 @@ use super::compute::Compute;
 use super::plan::Plan;
 use super::progress::Talk;
 use super::session::{From, Limits, Place};
+use super::start::{self, Start};
 use super::{interrupt, one_run, usage};
 use anyhow::Context;
 use multi_entity_vae::config::{Config, OnNonfinite, Preset};
@@ -184,24 +185,37 @@ fn resolve(args: &Args) -> anyhow::Result<Config> {
     let quoted = |text: &str| toml::Value::String(text.into()).to_string();
     flag("data.scenes", args.scenes.as_deref().map(quoted));
     flag("data.digits", args.digits.as_deref().map(quoted));
-    flag("training.start_from", args.from.as_ref().map(|run| quoted(&run.to_string_lossy())));
     flag("model.entities", args.entities.map(|n| n.to_string()));
     flag("training.steps", args.steps.map(|n| n.to_string()));
     flag("training.batch", args.batch.map(|n| n.to_string()));
     flag("training.seed", args.seed.map(|n| n.to_string()));
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    match &args.from {
-        None => Config::resolve(args.preset.parse().map_err(usage)?, file, &settings).map_err(usage),
+    let mut config = match &args.from {
+        None => Config::resolve(args.preset.parse().map_err(usage)?, file, &settings).map_err(usage)?,
         Some(run) => {
-            let base = common::load_checkpoint(run, |checkpoint| Ok(checkpoint.config)).context("--from")?;
-            base.with(file, &settings).map_err(usage)
+            let run = start::absolute(run)?;
+            let base = Start::open(&run)?.config().clone();
+            let untouched = base.training.start_from.clone();
+            let mut config = base.with(file, &settings).map_err(usage)?;
+            if config.training.start_from != untouched {
+                return Err(usage("--from and training.start_from name two runs to start from: leave one of them out"));
+            }
+            config.training.start_from = run;
+            config
         }
+    };
+    if let Some(run) = config.training.start_from() {
+        config.training.start_from = start::absolute(Path::new(run))?;
     }
+    Ok(config)
 }
 
 fn new_place(args: &Args, config: &Config) -> anyhow::Result<Place> {
     let (folder, lock) = match &args.out {
-        Some(path) => RunFolder::create(path, args.overwrite, config)?,
+        Some(path) => {
+            start::check_apart(config, path)?;
+            RunFolder::create(path, args.overwrite, config)?
+        }
         None => {
             let scenes = Path::new(&config.data.scenes).file_stem().unwrap_or_default().to_string_lossy();
             let begun = if args.from.is_some() { "tuned" } else { args.preset };

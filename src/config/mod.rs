@@ -124,6 +124,13 @@ pub struct TrainingConfig {
     pub on_nonfinite: OnNonfinite,
 }
 
+impl TrainingConfig {
+    /// The run to start from, if not with fresh weights.
+    pub fn start_from(&self) -> Option<&str> {
+        Some(self.start_from.as_str()).filter(|run| !run.is_empty())
+    }
+}
+
 /// Runs that were saved before there was an idle KL, or a resynthesis, had none.
 fn nothing() -> Schedule {
     0.0.into()
@@ -232,14 +239,25 @@ impl Config {
         // The scenes that are asked for, and what disturbs them, decide what the preset's other values are.
         let layers = overrides::Layers::new(&preset.config(), file, settings)?;
         match layers.data() {
-            Some(data) => preset.config_for(&data).with(file, settings),
+            Some(data) => overrides::Layers::new(&preset.config_for(&data), file, settings)?.resolve(),
             None => layers.resolve(),
         }
     }
 
-    /// This configuration in place of a preset, and the same over it.
+    /// A file's text and settings over this configuration, as over a preset. Other scenes than its own are without options of their
+    /// recipe that nobody asked for, and without end where a preset's are.
     pub fn with(&self, file: Option<(&str, &str)>, settings: &[String]) -> Result<Self, ConfigError> {
-        overrides::Layers::new(self, file, settings)?.resolve()
+        let layers = overrides::Layers::new(self, file, settings)?;
+        match layers.data() {
+            Some(asked) if asked.scenes != self.data.scenes => {
+                let DataConfig { digits, binarisation, .. } = self.data.clone();
+                let data =
+                    Preset::MultiEntity.config_for(&DataConfig { scenes: asked.scenes, ..self.data.clone() }).data;
+                let base = Self { data: DataConfig { digits, binarisation, ..data }, ..self.clone() };
+                overrides::Layers::new(&base, file, settings)?.resolve()
+            }
+            _ => layers.resolve(),
+        }
     }
 
     /// A saved, complete configuration.

@@ -138,11 +138,23 @@ pub(super) fn in_words(error: &toml::de::Error) -> String {
         let expected = match expected {
             "usize" | "u64" => "a whole number, 0 or more",
             "f64" => "a number",
+            "a boolean" => "true or false",
+            "a sequence" => "a list",
+            "a map" => "a table",
+            "variant identifier" | "string only" | "string or map" => "a name in quotes",
             kind if kind.starts_with("internally tagged enum ") => "a table with a `kind`",
             table if table.starts_with("struct ") => "a table",
             other => other,
         };
-        format!("{}, expected {expected}", found.replace("unknown variant", "unknown value"))
+        let words = [
+            ("unknown variant", "unknown value"),
+            ("invalid type: map", "invalid type: a table"),
+            ("invalid type: sequence", "invalid type: a list"),
+            ("invalid type: unit variant", "invalid type: no name"),
+            ("floating point", "the number"),
+        ];
+        let found = words.iter().fold(found.to_string(), |found, (theirs, ours)| found.replace(theirs, ours));
+        format!("{found}, expected {expected}")
     };
     error.to_string().trim_end().lines().map(line).collect::<Vec<_>>().join("\n")
 }

@@ -51,6 +51,18 @@ pub struct Progress {
     /// What computed the weights, one entry for each kind of sitting.
     #[serde(default)]
     pub makers: Vec<Maker>,
+    /// The weights that training began with, where they were of another run.
+    #[serde(default)]
+    pub origin: Option<Origin>,
+}
+
+/// Which weights of another run a training began with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Steps behind them.
+    pub step: u64,
+    /// The checksum of their checkpoint, which the first format has none of.
+    pub checksum: Option<String>,
 }
 
 impl Progress {
@@ -79,6 +91,8 @@ pub struct Checkpoint {
     pub image: Extent,
     /// How far training had come.
     pub progress: Progress,
+    /// The file's checksum; files of the first format have none.
+    pub checksum: Option<String>,
     /// The weights by name.
     pub weights: HashMap<String, Tensor>,
     /// The optimiser's state by name.
@@ -190,7 +204,8 @@ impl Checkpoint {
                 _ => return Err(damaged(path, format!("tensor \"{name}\" belongs to nothing"))),
             };
         }
-        Ok(Self { path: path.into(), config, image, progress, weights, optimiser })
+        let checksum = metadata.get(ENTRY).cloned();
+        Ok(Self { path: path.into(), config, image, progress, checksum, weights, optimiser })
     }
 
     pub(super) fn damaged(&self, reason: String) -> CheckpointError {

@@ -18,7 +18,7 @@ mod folder;
 mod lock;
 mod maker;
 
-pub use checkpoint::{Checkpoint, CheckpointError, Progress};
+pub use checkpoint::{Checkpoint, CheckpointError, Origin, Progress};
 pub use comparison::{Aspect, ComparisonError, Verdict, compare};
 pub use data::{DataError, ScenesOf, open_digits};
 pub use folder::{FolderError, RunFolder};

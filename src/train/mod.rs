@@ -474,12 +474,8 @@ impl Trainer {
         optimiser: &std::collections::HashMap<String, Tensor>,
         steps: Steps,
     ) -> Result<(), TrainError> {
-        self.variables.load(weights)?;
+        self.start_from(weights)?;
         self.adam.load(optimiser, steps.done - steps.skipped)?;
-        #[cfg(feature = "cuda")]
-        if let Some(gpu) = &mut self.gpu {
-            gpu.forget();
-        }
         self.steps = steps;
         Ok(())
     }
