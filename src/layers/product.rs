@@ -408,7 +408,8 @@ impl<T: Real> Accumulate<'_, T> {
         let lanes = T::width::<S>();
         let right = T::vectors::<S>(self.right).chunks_exact(self.padded / lanes);
         let mut sums = [[T::splat(simd, T::zero()); V]; M];
-        let data = &self.windows.data[at.0..];
+        // Nothing lies there where there are no rows.
+        let data = self.windows.data.get(at.0..).unwrap_or_default();
         for (start, right) in self.windows.starts.iter().zip(right) {
             let a = &data[*start..][..M];
             let b = &right[first / lanes..][..V];
@@ -495,6 +496,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn without_rows_nothing_is_added() {
+        let windows = Windows { data: &[0f32; 0], starts: &[], runs: &[0, 7], length: 4 };
+        let mut gradient = [1.0; 16];
+        windows.accumulate(&[], 2, &mut gradient);
+        assert_eq!(gradient, [1.0; 16]);
+        windows.multiply(&Panels::pack(8, 2, 2, |_| |_| 1.0), |_, _, _| unreachable!());
     }
 
     #[test]
