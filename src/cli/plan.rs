@@ -35,17 +35,13 @@ impl Plan {
         let (scenes, validation) = (open(Split::Train)?, open(Split::Validation)?);
         config.validate(scenes.image()).map_err(usage)?;
         let mut trainer = Trainer::new(config.clone(), scenes.image(), &device)?;
-        let start = match checkpoint {
+        let origin = match checkpoint {
             Some(Checkpoint { weights, optimiser, progress, .. }) => {
                 trainer.restore(weights, optimiser, progress.steps())?;
                 None
             }
-            None => Start::of(&config, scenes.image())?,
+            None => Start::of(&config, scenes.image())?.map(|start| start.give(&mut trainer)).transpose()?,
         };
-        if let Some(start) = &start {
-            start.give(&mut trainer)?;
-        }
-        let origin = start.map(|start| start.origin());
         let (source, training) = (Arc::clone(&scenes.source), &config.training);
         // A GPU uses up more scenes than one thread makes.
         let workers = if device.is_cpu() { 1 } else { rayon::current_num_threads().div_ceil(2) };

@@ -33,15 +33,12 @@ impl Start {
         &self.checkpoint.config
     }
 
-    /// Which weights these are.
-    pub fn origin(&self) -> Origin {
-        Origin { step: self.checkpoint.progress.step, checksum: self.checkpoint.checksum.clone() }
-    }
-
-    /// Gives a fresh model these weights.
-    pub fn give(&self, trainer: &mut Trainer) -> anyhow::Result<()> {
+    /// Gives a fresh model these weights, and says which they are.
+    pub fn give(self, trainer: &mut Trainer) -> anyhow::Result<Origin> {
+        let Checkpoint { weights, progress, checksum, .. } = self.checkpoint;
         // Numbers of weights agree; should their names or shapes not, the reason is the trainer's.
-        trainer.start_from(&self.checkpoint.weights).with_context(|| format!("cannot start from {}", self.run))
+        trainer.start_from(&weights).with_context(|| format!("cannot start from {}", self.run))?;
+        Ok(Origin { step: progress.step, checksum })
     }
 
     /// Refuses weights of another model, as far as their number tells.
@@ -78,6 +75,14 @@ pub fn absolute(run: &Path) -> anyhow::Result<String> {
     let absolute = std::path::absolute(run).with_context(|| format!("cannot start from {}", run.display()))?;
     let text = absolute.to_str().map(str::to_owned);
     text.ok_or_else(|| usage(format!("cannot start from {}: the path must be UTF-8", run.display())))
+}
+
+/// Lets a configuration name the run to start from so that it is the same from wherever it is looked at.
+pub fn make_absolute(config: &mut Config) -> anyhow::Result<()> {
+    if let Some(run) = config.training.start_from() {
+        config.training.start_from = absolute(Path::new(run))?;
+    }
+    Ok(())
 }
 
 /// Refuses to begin with what would be overwritten.

@@ -48,9 +48,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let text = read_text(&args.grid, Config::MOST_BYTES)?;
     let mut cells = grid::cells(&args.grid.display().to_string(), &text).map_err(usage)?;
     for cell in &mut cells {
-        if let Some(run) = cell.config.training.start_from() {
-            cell.config.training.start_from = start::absolute(Path::new(run))?;
-        }
+        start::make_absolute(&mut cell.config)?;
         // What was begun could be trained, and needs nothing of another run any more.
         if RunFolder::open(&args.out.join(&cell.folder)).is_err() {
             one_run::check(&cell.config).map_err(|e| usage(format!("{}: {e:#}", cell.name)))?;

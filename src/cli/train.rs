@@ -194,19 +194,16 @@ fn resolve(args: &Args) -> anyhow::Result<Config> {
         None => Config::resolve(args.preset.parse().map_err(usage)?, file, &settings).map_err(usage)?,
         Some(run) => {
             let run = start::absolute(run)?;
-            let base = Start::open(&run)?.config().clone();
-            let untouched = base.training.start_from.clone();
-            let mut config = base.with(file, &settings).map_err(usage)?;
-            if config.training.start_from != untouched {
+            let mut base = Start::open(&run)?.config().clone();
+            base.training.start_from = run.clone();
+            let config = base.with(file, &settings).map_err(usage)?;
+            if config.training.start_from != run {
                 return Err(usage("--from and training.start_from name two runs to start from: leave one of them out"));
             }
-            config.training.start_from = run;
             config
         }
     };
-    if let Some(run) = config.training.start_from() {
-        config.training.start_from = start::absolute(Path::new(run))?;
-    }
+    start::make_absolute(&mut config)?;
     Ok(config)
 }
 

@@ -251,8 +251,7 @@ impl Config {
         match layers.data() {
             Some(asked) if asked.scenes != self.data.scenes => {
                 let DataConfig { digits, binarisation, .. } = self.data.clone();
-                let data =
-                    Preset::MultiEntity.config_for(&DataConfig { scenes: asked.scenes, ..self.data.clone() }).data;
+                let data = Preset::MultiEntity.config_for(&asked).data;
                 let base = Self { data: DataConfig { digits, binarisation, ..data }, ..self.clone() };
                 overrides::Layers::new(&base, file, settings)?.resolve()
             }

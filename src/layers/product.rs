@@ -69,11 +69,15 @@ fn panel_widths(columns: usize, lanes: usize) -> impl Iterator<Item = usize> + C
 impl<'a, T: Real> Panels<'a, T> {
     /// Arranges a matrix stored row after row, for windows of `runs` runs.
     pub fn rows(matrix: &'a [T], columns: usize, runs: usize) -> Self {
-        let depth = matrix.len() / columns;
         if columns.is_multiple_of(lanes::<T>()) {
+            let depth = matrix.len() / columns;
             return Self { depth, columns, form: Form::Rows, data: Cow::Borrowed(matrix) };
         }
-        Self::pack(depth, columns, runs, |l| {
+        Self::pack_rows(matrix, columns, runs)
+    }
+
+    fn pack_rows(matrix: &[T], columns: usize, runs: usize) -> Self {
+        Self::pack(matrix.len() / columns, columns, runs, |l| {
             let row = &matrix[l * columns..(l + 1) * columns];
             move |c: usize| row[c]
         })
@@ -128,10 +132,7 @@ impl<'a, T: Real> Panels<'a, T> {
     pub fn into_owned(self) -> Panels<'static, T> {
         let Self { depth, columns, form, data } = self;
         match form {
-            Form::Rows => Panels::pack(depth, columns, 1, |l| {
-                let row = &data[l * columns..][..columns];
-                move |c: usize| row[c]
-            }),
+            Form::Rows => Panels::pack_rows(&data, columns, 1),
             _ => Panels { depth, columns, form, data: Cow::Owned(data.into_owned()) },
         }
     }

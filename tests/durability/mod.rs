@@ -53,6 +53,9 @@ location_charge = 0.0
 idle_beta = { from = 0.01, to = 0.0 }
 "#;
 
+/// Keys of `[training]` that came after the first format of checkpoints.
+const NEWER: [&str; 4] = ["log_every", "keep_last", "on_nonfinite", "start_from"];
+
 /// A folder with that configuration in `config.toml`.
 fn place() -> Place {
     let place = Place::new();
@@ -342,9 +345,7 @@ fn checkpoints_of_the_first_format_are_read_and_continued() {
             }
             metadata.insert("progress".into(), progress.to_string());
             let config = &metadata["config"];
-            let old = config
-                .lines()
-                .filter(|l| !["log_every", "keep_last", "on_nonfinite", "start_from"].iter().any(|k| l.starts_with(k)));
+            let old = config.lines().filter(|line| !NEWER.iter().any(|key| line.starts_with(key)));
             metadata.insert("config".into(), old.collect::<Vec<_>>().join("\n"));
         });
         fs::remove_file(place.path(&file)).unwrap();
@@ -364,9 +365,8 @@ fn checkpoints_of_the_first_format_are_read_and_continued() {
 #[test]
 fn a_configuration_without_the_newer_keys_has_their_defaults() {
     let text = trained().text("run/config.toml");
-    let newer = ["log_every", "keep_last", "on_nonfinite", "start_from"];
-    let old: Vec<_> = text.lines().filter(|line| !newer.iter().any(|key| line.starts_with(key))).collect();
-    assert_eq!(old.len() + newer.len(), text.lines().count());
+    let old: Vec<_> = text.lines().filter(|line| !NEWER.iter().any(|key| line.starts_with(key))).collect();
+    assert_eq!(old.len() + NEWER.len(), text.lines().count());
     let read = |text: &str| Config::from_toml("config.toml", text).unwrap();
     assert_eq!(read(&old.join("\n")), read(&text));
 }

@@ -98,9 +98,11 @@ fn a_folder_that_vanishes_ends_the_training_with_a_message() {
     fs::rename(place.path("run"), place.path("elsewhere")).unwrap();
     assert_eq!(code_of(&mut child), Some(1));
     let said = std::io::read_to_string(child.stderr.take().unwrap()).unwrap();
-    for phrase in ["error: cannot ", "`run/checkpoints", "check the path", "run is gone"] {
+    for phrase in ["error: cannot ", "check the path", "run is gone"] {
         assert!(said.contains(phrase), "{said}");
     }
+    // A file in it, or at the last moment of a save the folder itself.
+    assert!(["`run/checkpoints/", "`run/checkpoints`"].iter().any(|place| said.contains(place)), "{said}");
     assert!(!said.contains("panicked"), "{said}");
     // Where it went it is whole.
     place.run(resume("elsewhere", "--seconds 0")).ok();
