@@ -33,10 +33,8 @@ fn main() -> Result<(), Error> {
     let pixels = examples.iter().flat_map(|e| e.image.iter().copied()).collect::<Vec<f32>>();
     let images = Tensor::from_vec(pixels, (examples.len(), image.height, image.width, image.channels), &Device::Cpu)?;
 
-    // The selector as it is at the end of training; K may also be chosen anew here.
-    let selector = &config.model.selector;
-    let radius = selector.radius.last().round() as usize;
-    let selection = Selection { rank_by: selector.rank_by, entities: config.model.entities, radius, seed: 0 };
+    // K, `entities`, may also be chosen anew here.
+    let selection = Selection::trained(&config.model, 0);
     let parts = Decomposition::of(&model, &images, &selection)?;
 
     for (i, example) in examples.iter().enumerate() {

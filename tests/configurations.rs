@@ -103,8 +103,8 @@ fn decoder() -> impl Strategy<Value = DecoderConfig> {
 }
 
 fn model() -> impl Strategy<Value = ModelConfig> {
-    let selector = (select(Rank::ALL.to_vec()), schedule(), mostly(Just(0.0), &[0.5, 1.0, -0.5, f64::NAN]))
-        .prop_map(|(rank_by, radius, warm_start)| SelectorConfig { rank_by, radius, warm_start });
+    let selector = (select(Rank::ALL.to_vec()), schedule(), schedule(), mostly(Just(0.0), &[0.5, 1.0, -0.5, f64::NAN]))
+        .prop_map(|(rank_by, radius, overlap, warm_start)| SelectorConfig { rank_by, radius, overlap, warm_start });
     let compositor = prop_oneof![
         select(CompositorConfig::ALL.to_vec()),
         size().prop_map(|features| CompositorConfig::Render { features })

@@ -19,7 +19,7 @@ fn scenes() -> (Model, [Entities; 2]) {
     let mut pixels = vec![0f32; 2 * 64 * 64];
     random::normals(&mut random::stream(0, "pixels", 0), &mut pixels);
     let images = Tensor::from_vec(pixels, (2, 64, 64, 1), &CPU).unwrap().abs().unwrap();
-    let selection = Selection { rank_by: Rank::Kl, entities: 3, radius: 2, seed: 0 };
+    let selection = Selection { rank_by: Rank::Kl, entities: 3, radius: 2, overlap: 1.0, seed: 0 };
     let parts = Decomposition::of(&model, &images, &selection).unwrap();
     let mut both = [0, 1].map(|i| Entities::of(&model, &parts, i).unwrap());
     // Untrained, the reconstruction is the decoded means.
@@ -48,7 +48,7 @@ fn a_scene_keeps_the_background_that_its_image_told() {
     let model = Model::new(&config, Extent::new(64, 64, 3), Variables::new(1).builder(DType::F32, &CPU)).unwrap();
     let images =
         Tensor::cat(&[0.25f32, 0.75].map(|ground| Tensor::full(ground, (1, 64, 64, 3), &CPU).unwrap()), 0).unwrap();
-    let selection = Selection { rank_by: Rank::Kl, entities: 3, radius: 2, seed: 0 };
+    let selection = Selection { rank_by: Rank::Kl, entities: 3, radius: 2, overlap: 1.0, seed: 0 };
     let parts = Decomposition::of(&model, &images, &selection).unwrap();
     for (i, ground) in [0.25, 0.75].into_iter().enumerate() {
         let mut scene = Entities::of(&model, &parts, i).unwrap();

@@ -52,7 +52,7 @@ impl Small {
         let config = ModelConfig {
             encoder,
             latent: Latent::Gaussian { dimensions: 1, beta: 1.0.into() },
-            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into(), warm_start: 0.0 },
+            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into(), overlap: 1.0.into(), warm_start: 0.0 },
             entities,
             decoder: DecoderConfig {
                 placement,
@@ -71,7 +71,7 @@ impl Small {
             var.set(&(var.as_tensor() + noise)?)?;
         }
         let fixed = Model::new(&config, IMAGE, variables.frozen(DType::F64, &CPU))?;
-        let selection = Selection { rank_by: Rank::Kl, entities, radius: 0, seed: 0 };
+        let selection = Selection { rank_by: Rank::Kl, entities, radius: 0, overlap: 1.0, seed: 0 };
         Ok(Self { config, model, fixed, variables, selection })
     }
 

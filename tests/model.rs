@@ -90,6 +90,7 @@ pub fn variants() -> Vec<Variant> {
                 for compositor in CompositorConfig::ALL {
                     for likelihood in [Likelihood::Bernoulli, Likelihood::Gaussian { deviation: 0.4 }] {
                         let seed = variants.len() as u64;
+                        let draws = !matches!(compositor, CompositorConfig::Render { .. });
                         let mut rng = random::stream(0, "variants", seed);
                         // Smooth everywhere, so that finite differences hold.
                         let activation = [Activation::Tanh, Activation::Sigmoid][rng.random_range(0..2)];
@@ -104,6 +105,7 @@ pub fn variants() -> Vec<Variant> {
                             selector: SelectorConfig {
                                 rank_by: Rank::ALL[rng.random_range(0..Rank::ALL.len())],
                                 radius: f64::from(rng.random_range(0..3u8)).into(),
+                                overlap: if seed % 5 == 2 && draws { 0.5 } else { 1.0 }.into(),
                                 warm_start: 0.0,
                             },
                             entities: 1,
@@ -173,12 +175,7 @@ impl Variant {
         let Extent { height, width, channels } = self.image;
         let images = normals("images", &[self.batch, height, width, channels])?.affine(0.4, 0.4)?.clamp(0.0, 1.0)?;
         let noise = normals("noise", &[self.batch, self.config.entities, self.config.latent.dimensions()])?;
-        let selection = Selection {
-            rank_by: self.config.selector.rank_by,
-            entities: self.config.entities,
-            radius: self.config.selector.radius.last() as usize,
-            seed: self.seed,
-        };
+        let selection = Selection::trained(&self.config, self.seed);
         Ok(Built { model, variables, images, noise, selection })
     }
 }
@@ -938,7 +935,7 @@ fn brightness_ranks_the_cells_that_the_encoder_sees() -> Result<()> {
     for (height, width) in SIZES {
         let (config, image) = (cells_of_four(Rank::Brightness), Extent::new(height, width, 1));
         let model = Model::new(&config, image, Variables::new(0).builder(DType::F32, &CPU))?;
-        let selection = Selection { rank_by: Rank::Brightness, entities: 1, radius: 0, seed: 0 };
+        let selection = Selection { rank_by: Rank::Brightness, entities: 1, radius: 0, overlap: 1.0, seed: 0 };
         let columns = model.grid().1;
         for pixel in 0..height * width {
             let mut pixels = vec![0f32; height * width];
@@ -960,7 +957,7 @@ fn each_rank_uses_its_own_score() -> Result<()> {
     };
     let images = normals("images", &[4, 16, 16, 1])?.abs()?.clamp(0.0, 1.0)?.to_dtype(DType::F32)?;
     let cells = |rank_by, seed| -> Result<_> {
-        let selection = Selection { rank_by, entities: 3, radius: 1, seed };
+        let selection = Selection { rank_by, entities: 3, radius: 1, overlap: 1.0, seed };
         let out = model(rank_by)?.forward(&images, &selection, None)?;
         Ok((out.cells.lists()?, out.candidates.kl_map()?))
     };
@@ -1056,7 +1053,7 @@ fn present(
         |ink: Drawing, on: f64, off: f64| (0..64).map(move |i| if ink(i / 8, i % 8) { on as f32 } else { off as f32 });
     let images = Tensor::from_iter(cases.iter().flat_map(|(image, _)| grid(*image, 1.0, 0.0)), &CPU)?;
     let images = images.reshape((cases.len(), 8, 8, 1))?;
-    let selection = Selection { rank_by: Rank::Brightness, entities: 3, radius: 0, seed: 0 };
+    let selection = Selection { rank_by: Rank::Brightness, entities: 3, radius: 0, overlap: 1.0, seed: 0 };
     let inference = model.forward(&images, &selection, None)?;
     let drawn = cases.iter().flat_map(|(_, drawn)| drawn.iter().flat_map(|d| grid(*d, logit, NOTHING)));
     let components = Tensor::from_iter(drawn, &CPU)?.reshape((cases.len(), 3, 8, 8, 1))?;
@@ -1173,7 +1170,7 @@ fn the_same_weights_see_the_same_in_a_larger_image() -> Result<()> {
     random::normals(&mut random::stream(0, "pixels", 0), &mut pixels);
     let image = Tensor::from_vec(pixels, (1, 96, 96, 1), &CPU)?.abs()?;
     let corner = image.narrow(1, 0, 64)?.narrow(2, 0, 64)?.contiguous()?;
-    let selection = Selection { rank_by: Rank::Kl, entities: 2, radius: 2, seed: 0 };
+    let selection = Selection { rank_by: Rank::Kl, entities: 2, radius: 2, overlap: 1.0, seed: 0 };
     let (seen, of_corner) = (large.forward(&image, &selection, None)?, small.forward(&corner, &selection, None)?);
     let (seen, of_corner) = (seen.candidates.kl_map()?, of_corner.candidates.kl_map()?);
     // A cell sees 40 pixels, so that the eleventh is the last that sees no other border.

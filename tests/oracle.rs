@@ -69,7 +69,7 @@ fn presets_are_the_plain_models() -> Result<()> {
         let images = normals("images", &[BATCH, 784])?.affine(0.4, 0.3)?.clamp(0.0, 1.0)?;
         let noise = normals("noise", &[BATCH, dimensions])?;
 
-        let selection = Selection { rank_by: config.selector.rank_by, entities: 1, radius: 0, seed: 0 };
+        let selection = Selection { rank_by: config.selector.rank_by, entities: 1, radius: 0, overlap: 1.0, seed: 0 };
         let shaped = images.reshape((BATCH, 28, 28, 1))?;
         let inference = model.forward(&shaped, &selection, Some(&noise.reshape((BATCH, 1, dimensions))?))?;
         let ours = Weights { beta, ..Weights::default() }.loss(&inference, &shaped)?;

@@ -72,12 +72,7 @@ impl Case {
             variables,
             images: Tensor::from_slice(&self.images, (self.batch, height, width, channels), &Device::Cpu)?,
             noise: Tensor::from_slice(&self.noise, noise, &Device::Cpu)?,
-            selection: Selection {
-                rank_by: self.model.selector.rank_by,
-                entities: self.model.entities,
-                radius: self.model.selector.radius.last() as usize,
-                seed: 0,
-            },
+            selection: Selection::trained(&self.model, 0),
             weights: Weights { beta: self.beta, idle_beta: self.idle_beta, location_charge: self.location_charge },
         })
     }

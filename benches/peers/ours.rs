@@ -83,7 +83,8 @@ fn mve_64() -> Config {
     };
     config.model.latent = Latent::Gaussian { dimensions: 16, beta: 1.0.into() };
     // By KL many neighbouring cells are so nearly alike that the last bit decides, in each program for another one.
-    config.model.selector = SelectorConfig { rank_by: Rank::Brightness, radius: 0.0.into(), warm_start: 0.0 };
+    config.model.selector =
+        SelectorConfig { rank_by: Rank::Brightness, radius: 0.0.into(), overlap: 1.0.into(), warm_start: 0.0 };
     config.model.decoder = DecoderConfig {
         placement: Placement::Canvas,
         trunk: DecoderTrunk::Convolutional {

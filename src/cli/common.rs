@@ -3,7 +3,6 @@
 use super::scene_flags::SceneFlags;
 use super::{interrupt, usage};
 use candle_core::{Device, Tensor};
-use multi_entity_vae::config::SelectorConfig;
 use multi_entity_vae::device::Opened;
 use multi_entity_vae::evaluate::Example;
 use multi_entity_vae::layers::Extent;
@@ -81,12 +80,7 @@ pub fn selection(run: &LoadedRun, entities: Option<usize>, seed: u64) -> anyhow:
         Some(_) => usage(format!("--entities: {e}")),
         None => e.into(),
     })?;
-    Ok(final_selection(&model.selector, model.entities, seed))
-}
-
-/// The selector as it is at the end of training.
-pub fn final_selection(selector: &SelectorConfig, entities: usize, seed: u64) -> Selection {
-    Selection { rank_by: selector.rank_by, entities, radius: selector.radius.last().round() as usize, seed }
+    Ok(Selection::trained(&model, seed))
 }
 
 /// Images that are taken apart at once. Where they are large they are fewer, so that their components, drawn, have a bound.

@@ -1,6 +1,6 @@
 //! A training that can start: train → evaluate → draw → say where to look.
 
-use super::common::{self, final_selection};
+use super::common;
 use super::progress::Talk;
 use super::session::{Limits, Place, Session};
 use super::start::Start;
@@ -9,6 +9,7 @@ use anyhow::Context;
 use candle_core::{Device, Tensor};
 use multi_entity_vae::config::{Config, OnNonfinite};
 use multi_entity_vae::device::Feed;
+use multi_entity_vae::model::Selection;
 use multi_entity_vae::run::{Checkpoint, LoadedRun, Origin, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{Batches, DigitSet, Recipe, Split};
 use multi_entity_vae::train::{TrainError, Trainer, train};
@@ -141,7 +142,7 @@ fn conclude(
     let checkpoint = Checkpoint::load(&session.checkpoint()?)?;
     let run = LoadedRun::from_checkpoint(&checkpoint, device)?;
     let scenes = ScenesOf::open(&config.data, digits.clone(), Split::Test, config.training.seed)?;
-    let selection = final_selection(&config.model.selector, config.model.entities, config.training.seed);
+    let selection = Selection::trained(&config.model, config.training.seed);
     let (count, seed) = (config.training.evaluation_scenes, config.training.seed);
     let importance_samples = config.training.objective.importance_samples();
     let model = &run.model;

@@ -1,6 +1,5 @@
 //! One sitting of training: what observes the loop. Shows progress, validates, logs, saves, and says when to stop.
 
-use super::common::final_selection;
 use super::progress::{Progress as Bar, Talk};
 use super::{evaluate, interrupt};
 use candle_core::Device;
@@ -8,7 +7,7 @@ use multi_entity_vae::config::{Config, ImportanceSamples, Latent, Objective};
 use multi_entity_vae::device;
 use multi_entity_vae::evaluate::Report;
 use multi_entity_vae::files::FileError;
-use multi_entity_vae::model::Model;
+use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::picture::curves::{CurvePoint, points_of_metrics};
 use multi_entity_vae::run::{Checkpoint, FolderError, Maker, Origin, Progress, RunFolder, RunLock, ScenesOf};
 use multi_entity_vae::scene::Throughput;
@@ -264,7 +263,7 @@ impl<'a> Session<'a> {
         let config = trainer.config();
         let seed = config.training.seed;
         let selection = if trainer.steps() == config.training.steps {
-            final_selection(&config.model.selector, config.model.entities, seed)
+            Selection::trained(&config.model, seed)
         } else {
             trainer.selection()
         };

@@ -133,9 +133,27 @@ pub struct SelectorConfig {
     /// Suppression radius in cells: candidates within it of a kept one (in the larger of the two directions) cannot be kept too.
     /// 0 is plain top-K. Rounded to a whole number where it is scheduled.
     pub radius: Schedule,
+    /// How much of what it draws, or of what the other draws if that is less, a candidate may have in common with a better one that is
+    /// kept: with more it is taken for another one of the same object, and is not kept. 1: nobody asks.
+    #[serde(default = "any")]
+    pub overlap: Schedule,
     /// Part of training, from its beginning, in which brightness ranks the candidates before `rank_by` does; 0 for none.
     #[serde(default)]
     pub warm_start: f64,
+}
+
+fn any() -> Schedule {
+    1.0.into()
+}
+
+impl SelectorConfig {
+    /// Candidates that are drawn for each entity that is kept, where drawings are compared.
+    pub const DRAWN: usize = 2;
+
+    /// Whether what candidates would draw is ever compared.
+    pub fn compares_drawings(&self) -> bool {
+        self.overlap.range().0 < 1.0
+    }
 }
 
 /// The score of a candidate.

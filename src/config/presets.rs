@@ -89,7 +89,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
         model: ModelConfig {
             encoder: EncoderConfig::Dense { hidden: hidden.clone(), activation },
             latent,
-            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into(), warm_start: 0.0 },
+            selector: SelectorConfig { rank_by: Rank::Kl, radius: 0.0.into(), overlap: 1.0.into(), warm_start: 0.0 },
             entities: 1,
             decoder: DecoderConfig {
                 placement: Placement::Canvas,
@@ -137,7 +137,7 @@ fn multi_entity() -> Config {
                 coordinates: false,
             },
             latent: Latent::Gaussian { dimensions: 16, beta: 1.0.into() },
-            selector: SelectorConfig { rank_by: Rank::Kl, radius: 2.0.into(), warm_start: 0.0 },
+            selector: SelectorConfig { rank_by: Rank::Kl, radius: 2.0.into(), overlap: 1.0.into(), warm_start: 0.0 },
             entities: 4,
             decoder: DecoderConfig {
                 placement: Placement::Glimpse { patch: 36 },

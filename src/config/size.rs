@@ -31,7 +31,11 @@ impl Size {
 
 /// All parts together.
 pub(super) fn whole(model: &ModelConfig, image: Extent) -> Size {
-    encoder(model, image).and(decoder(model, image)).and(compositor(model, image))
+    let decoder = decoder(model, image);
+    // Drawings that are only compared pass through the decoder beside those that are kept.
+    let compared = if model.selector.compares_drawings() { SelectorConfig::DRAWN } else { 0 };
+    let decoder = Size { activations: decoder.activations.saturating_mul(1 + compared), ..decoder };
+    encoder(model, image).and(decoder).and(compositor(model, image))
 }
 
 /// From the image to the candidates.

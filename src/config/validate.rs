@@ -132,6 +132,7 @@ impl ModelConfig {
         self.validate_latent(n)?;
         let radius = &self.selector.radius;
         non_negative("model.selector.radius", radius)?;
+        self.validate_overlap()?;
         let part = (0.0..=1.0).contains(&self.selector.warm_start);
         check("model.selector.warm_start", part, "must be a part of training, between 0 (none) and 1")?;
         self.decoder.validate()?;
@@ -215,6 +216,14 @@ impl ModelConfig {
     /// Numbers that a forward pass of one image keeps.
     pub fn activations(&self, image: Extent) -> usize {
         size::whole(self, image).activations
+    }
+
+    fn validate_overlap(&self) -> Result<(), ConfigError> {
+        let (key, overlap) = ("model.selector.overlap", &self.selector.overlap);
+        non_negative(key, overlap)?;
+        check(key, overlap.range().1 <= 1.0, "must be a part of what is drawn, between 0 and 1 (any part)")?;
+        let drawn = !matches!(self.compositor, CompositorConfig::Render { .. }) || !self.selector.compares_drawings();
+        check(key, drawn, "must be 1 beside the render compositor, whose components are features and no drawings")
     }
 
     fn validate_latent(&self, n: usize) -> Result<(), ConfigError> {

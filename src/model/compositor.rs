@@ -148,6 +148,11 @@ impl Compositor {
         }
     }
 
+    /// Whether the last channel of a component is a mask for the others.
+    pub(super) fn is_masked(&self) -> bool {
+        matches!(self, Self::Mixture { .. })
+    }
+
     /// What a component is where it does not reach: the value that leaves the other components as they are.
     pub fn nothing(&self) -> f64 {
         match self {

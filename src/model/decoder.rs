@@ -1,5 +1,6 @@
 //! Latents → components, by one decoder that all entities share.
 
+use super::drawings::{Drawings, numbers};
 use super::encoder::centred;
 use super::selector::Cells;
 use crate::config::{ConvolutionConfig, DecoderTrunk, ModelConfig, Placement};
@@ -125,6 +126,18 @@ impl Components {
         let colours = colours.forward(&self.z)?; // (B·K, 1, 1, C)
         let everywhere = (count, height, width, colours.dim(3)?);
         Tensor::cat(&[&colours.broadcast_as(everywhere)?, &patches], 3)
+    }
+
+    /// What each draws alone, where it may be seen.
+    pub(super) fn drawings(&self, masked: bool) -> Result<Drawings> {
+        let patches = candle_nn::ops::sigmoid(&self.patches()?)?;
+        let (count, height, width, channels) = patches.dims4()?;
+        let corners = match &self.places.corners {
+            Some(corners) => numbers(corners)?.chunks_exact(2).map(|at| (at[0] as isize, at[1] as isize)).collect(),
+            None => vec![(0, 0); count],
+        };
+        let (numbers, canvas) = (numbers(&patches)?, self.places.canvas);
+        Ok(Drawings { numbers, channels, masked, patch: (height, width), corners, canvas })
     }
 
     /// Mixed by their masks over backgrounds: logits (B, H, W, C).

@@ -11,6 +11,7 @@
 mod background;
 mod compositor;
 mod decoder;
+mod drawings;
 mod encoder;
 pub mod importance;
 mod likelihood;
@@ -31,7 +32,7 @@ pub use selector::{Cells, Selection, log_choose, top_k};
 pub(crate) use selector::{distance, indicator};
 pub use variables::Variables;
 
-use crate::config::{Likelihood, ModelConfig, Placement};
+use crate::config::{Likelihood, ModelConfig, Placement, SelectorConfig};
 use crate::layers::{Deposit, Extent};
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
@@ -129,9 +130,21 @@ impl Model {
     /// The figure's upper row: images (B, H, W, C) → candidates and entities.
     pub fn encode(&self, images: &Tensor, selection: &Selection) -> Result<Encoding> {
         let candidates = self.candidates(images)?; //                         (B, N, D)
-        let cells = selection.select(&candidates, images, self.grid, self.cell)?; // (B, K) places
+        let cells = self.select(&candidates, images, selection)?; //          (B, K) places
         let entities = candidates.gather(&cells)?; //                         (B, K, D)
         Ok(Encoding { candidates, cells, entities })
+    }
+
+    /// The cells that are kept: the best ones, or the best of those that would not draw the same.
+    fn select(&self, candidates: &Posterior, images: &Tensor, selection: &Selection) -> Result<Cells> {
+        let best = |entities| Selection { entities, ..*selection }.select(candidates, images, self.grid, self.cell);
+        if selection.overlap >= 1.0 {
+            return best(selection.entities);
+        }
+        let cells = best((SelectorConfig::DRAWN * selection.entities).min(self.grid.0 * self.grid.1))?;
+        let z = candidates.gather(&cells)?.mean()?.detach();
+        let drawings = self.decode(&z, &cells)?.drawings(self.compositor.is_masked())?;
+        drawings.distinct(&cells, selection.entities, selection.overlap as f32, images.device())
     }
 
     /// Images (B, H, W, C) → candidates.

@@ -2,7 +2,7 @@
 
 use super::importance::repeated;
 use super::posterior::Posterior;
-use crate::config::Rank;
+use crate::config::{ModelConfig, Rank, SelectorConfig};
 #[cfg(feature = "cuda")]
 use crate::layers::{on_gpu, select_on_gpu};
 use crate::random;
@@ -18,6 +18,8 @@ pub struct Selection {
     pub entities: usize,
     /// Suppression radius in cells.
     pub radius: usize,
+    /// How much of what it draws a candidate may have in common with a better one that is kept; from 1 on, nobody asks.
+    pub overlap: f64,
     /// For [`Rank::Random`] alone.
     pub seed: u64,
 }
@@ -56,7 +58,14 @@ impl Cells {
 }
 
 impl Selection {
-    /// Ranks the candidates of every image and keeps K. On a GPU the cells of largest KL are found there.
+    /// As at the end of training.
+    pub fn trained(config: &ModelConfig, seed: u64) -> Self {
+        let SelectorConfig { rank_by, radius, overlap, .. } = &config.selector;
+        let radius = radius.last().round() as usize;
+        Self { rank_by: *rank_by, entities: config.entities, radius, overlap: overlap.last(), seed }
+    }
+
+    /// Ranks the candidates of every image and keeps K, whatever they draw. On a GPU the cells of largest KL are found there.
     /// `grid` is (rows, columns) of candidates, `cell` the pixels that one is high and wide.
     pub fn select(
         &self,

@@ -401,6 +401,7 @@ impl Trainer {
             rank_by: if warm { Rank::Brightness } else { selector.rank_by },
             entities: self.config.model.entities,
             radius: self.now(&selector.radius).round() as usize,
+            overlap: self.now(&selector.overlap),
             // The others have no use for one, and are the same in every step.
             seed: match selector.rank_by {
                 Rank::Random => self.config.training.seed.wrapping_add(self.steps.done),
