@@ -79,7 +79,15 @@
 //!
 //! **Selection** (Nash et al. 2017). The K candidates of largest KL are kept: information is needed where the objects are and
 //! not where there is only background. Neighbouring cells see the same object, so a kept candidate can forbid its neighbours
-//! within a radius of cells (ours); radius 0 is plain top-K. Indices carry no gradient.
+//! within a radius of cells (ours); radius 0 is plain top-K. And where two cells further apart would draw one object twice, what the
+//! candidates draw tells it: with a limit on the ink that two have in common
+//! ([`SelectorConfig::overlap`](config::SelectorConfig::overlap), ours), 2 K candidates are drawn at their means and
+//!
+//! ```text
+//! Σ min(a, b) > overlap · min(Σ a, Σ b)        (sums over pixels; of masks, where the colours are alike)
+//! ```
+//!
+//! leaves out the one with less KL. Indices carry no gradient.
 //!
 //! **Composition.** Components are logits. With the default, the probabilistic union, a pixel has ink where any entity puts ink:
 //!

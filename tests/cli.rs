@@ -1444,6 +1444,12 @@ fn unknown_and_inapplicable_keys_name_the_nearest_that_works() {
         ("--preset vae --set model.encoder.layers=[]", ["model.encoder.layers", "does not apply"]),
         ("--set model.compositor.kind=onion", ["onion", "union"]),
         ("--preset vea", ["vea", "multi-entity"]),
+        ("--set model.selector.overlap=1.5", ["model.selector.overlap", "between 0 and 1"]),
+        ("--set model.selector.overlap=-0.5", ["model.selector.overlap", "negative"]),
+        (
+            "--set model.selector.overlap=0.5 --set model.compositor={kind=\"render\",features=2}",
+            ["model.selector.overlap", "render"],
+        ),
     ] {
         place.refuses_training(flags, 2, &phrases);
         place.refuses_training(&format!("{flags} --print-config"), 2, &phrases);

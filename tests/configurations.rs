@@ -103,7 +103,8 @@ fn decoder() -> impl Strategy<Value = DecoderConfig> {
 }
 
 fn model() -> impl Strategy<Value = ModelConfig> {
-    let selector = (select(Rank::ALL.to_vec()), schedule(), schedule(), mostly(Just(0.0), &[0.5, 1.0, -0.5, f64::NAN]))
+    let overlap = prop_oneof![6 => Just(1.0.into()), 2 => Just(0.5.into()), 1 => schedule()];
+    let selector = (select(Rank::ALL.to_vec()), schedule(), overlap, mostly(Just(0.0), &[0.5, 1.0, -0.5, f64::NAN]))
         .prop_map(|(rank_by, radius, overlap, warm_start)| SelectorConfig { rank_by, radius, overlap, warm_start });
     let compositor = prop_oneof![
         select(CompositorConfig::ALL.to_vec()),
