@@ -130,14 +130,16 @@ impl Components {
 
     /// What each draws alone, where it may be seen.
     pub(super) fn drawings(&self, masked: bool) -> Result<Drawings> {
-        let patches = candle_nn::ops::sigmoid(&self.patches()?)?;
-        let (count, height, width, channels) = patches.dims4()?;
+        let Places { patch, canvas, .. } = self.places;
+        let patches = self.patches()?;
+        let (count, _, _, channels) = patches.dims4()?;
+        let seen = patches.narrow(1, 0, patch.0)?.narrow(2, 0, patch.1)?;
         let corners = match &self.places.corners {
             Some(corners) => numbers(corners)?.chunks_exact(2).map(|at| (at[0] as isize, at[1] as isize)).collect(),
             None => vec![(0, 0); count],
         };
-        let (numbers, canvas) = (numbers(&patches)?, self.places.canvas);
-        Ok(Drawings { numbers, channels, masked, patch: (height, width), corners, canvas })
+        let numbers = numbers(&candle_nn::ops::sigmoid(&seen.contiguous()?)?)?;
+        Ok(Drawings { numbers, channels, masked, patch, corners, canvas })
     }
 
     /// Mixed by their masks over backgrounds: logits (B, H, W, C).
