@@ -59,7 +59,7 @@
 //! not kept (n). Nothing is decoded from them, so nothing else in the loss restrains what they say, and a ridge of high KL
 //! runs over every object; a second entity finds its place on it and takes half of the object over. A hundredth of their KL is enough
 //! to leave one peak, at the object's middle. c is the *location charge*: a smooth price, up to c nats, on each entity that is
-//! in use, which keeps a second entity from sharing the first one's object. Learning rate, β, β_idle, c, λ, the selector's radius
+//! in use, which keeps a second entity from sharing the first one's object. Learning rate, β, β_idle, c, λ, the selector's radius and overlap,
 //! and the samples of an importance-weighted bound may each be a function of the step ([`train::Schedule`]).
 //!
 //! **Resynthesis** (ours; off where λ = 0). Entities that were found in one place are cut out of their images and put down in other
@@ -87,7 +87,7 @@
 //! Σ min(a, b) > overlap · min(Σ a, Σ b)        (sums over pixels; of masks, where the colours are alike)
 //! ```
 //!
-//! leaves out the one with less KL. Indices carry no gradient.
+//! leaves out the lower-ranked one, as long as there are others. Indices carry no gradient.
 //!
 //! **Composition.** Components are logits. With the default, the probabilistic union, a pixel has ink where any entity puts ink:
 //!

@@ -1445,6 +1445,10 @@ fn unknown_and_inapplicable_keys_name_the_nearest_that_works() {
         ("--set model.compositor.kind=onion", ["onion", "union"]),
         ("--preset vea", ["vea", "multi-entity"]),
         ("--set model.selector.overlap=1.5", ["model.selector.overlap", "between 0 and 1"]),
+        (
+            "--set model.selector.overlap={from=1,to=1,warmup=0.1} --set model.compositor={kind=\"render\",features=2}",
+            ["model.selector.overlap", "render"],
+        ),
         ("--set model.selector.overlap=-0.5", ["model.selector.overlap", "negative"]),
         (
             "--set model.selector.overlap=0.5 --set model.compositor={kind=\"render\",features=2}",

@@ -913,7 +913,7 @@ fn a_candidate_that_draws_what_a_better_one_draws_is_not_kept() -> Result<()> {
             config.selector = SelectorConfig { radius: 0.0.into(), overlap: overlap.into(), ..config.selector };
             let out = model.forward(&images, &Selection::trained(&config, 0), None)?;
             for (cells, kls) in out.cells.lists()?.iter().zip(&out.candidates.kl_map()?) {
-                let drawn = top_k(kls, 2 * SelectorConfig::DRAWN, 0, (4, 4));
+                let drawn = top_k(kls, SelectorConfig::drawn(2, 16), 0, (4, 4));
                 let apart = |a: usize, b: usize| (a / 4).abs_diff(b / 4).max((a % 4).abs_diff(b % 4));
                 let meets = |cell: &usize| patch == 8 && overlap < 1.0 && apart(*cell, drawn[0]) == 1;
                 let second = *drawn[1..].iter().find(|cell| !meets(cell)).unwrap_or(&drawn[1]);

@@ -84,10 +84,12 @@ pub fn selection(run: &LoadedRun, entities: Option<usize>, seed: u64) -> anyhow:
 }
 
 /// Images that are taken apart at once. Where they are large they are fewer, so that their components, drawn, have a bound.
-pub fn images_at_once(model: &Model, entities: usize) -> usize {
+pub fn images_at_once(model: &Model, selection: &Selection) -> usize {
     const MOST_IMAGES: usize = 64;
     const MOST_NUMBERS: usize = 1 << 26;
-    (MOST_NUMBERS / model.image().len().saturating_mul(entities).max(1)).clamp(1, MOST_IMAGES)
+    // Twice as many are only compared.
+    let drawn = if selection.overlap < 1.0 { 3 * selection.entities } else { selection.entities };
+    (MOST_NUMBERS / model.image().len().saturating_mul(drawn).max(1)).clamp(1, MOST_IMAGES)
 }
 
 /// Scenes to look at with a trained run: its own kind, or what `--scenes` names. They must have the model's extent.

@@ -157,7 +157,7 @@ impl Grading<'_> {
         let Self { model, scenes, count, selection, refinement, importance_samples, seed, device } = *self;
         let examples =
             || scenes.examples(count).map(|example| if stop() { Err(Failure::Stopped) } else { Ok(example?) });
-        let batch = common::images_at_once(model, selection.entities);
+        let batch = common::images_at_once(model, &selection);
         let evaluation = Evaluation { selection, batch, seed, refinement };
         let mut report = evaluation.report_each::<Failure>(model, examples(), device, each)?;
         report.binarisation = Some(scenes.binarisation());

@@ -61,7 +61,7 @@ pub fn draw(
 ) -> anyhow::Result<(RgbImage, String)> {
     let selection = common::selection(run, None, run.config.training.seed)?;
     let scenes = common::scenes_for(run, None, Split::Train, run.config.training.seed)?;
-    let at_once = common::images_at_once(&run.model, selection.entities);
+    let at_once = common::images_at_once(&run.model, &selection);
     let mut examples = scenes.examples(FITTED_SCENES);
     let batches = std::iter::from_fn(|| {
         let batch: Result<Vec<_>, _> = examples.by_ref().take(at_once).collect();

@@ -107,7 +107,7 @@ impl Objects {
         let (grid, columns) = (run.model.grid(), run.model.grid().1);
         let mut latents = Latents::default();
         let mut examples = scenes.examples(count);
-        let batch = common::images_at_once(&run.model, selection.entities);
+        let batch = common::images_at_once(&run.model, &selection);
         let mut counts = Vec::new();
         let mut known = Vec::new();
         loop {

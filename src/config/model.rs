@@ -1,6 +1,7 @@
 //! What a model consists of. Closed sets are enums that own their parameters, so that a combination that makes no sense
 //! (an autoencoder with β, a glimpse without a patch) cannot be written.
 
+use super::validate::MOST_ENTITIES;
 use crate::layers::{Activation, Extent};
 use crate::train::Schedule;
 use serde::{Deserialize, Serialize};
@@ -134,7 +135,8 @@ pub struct SelectorConfig {
     /// 0 is plain top-K. Rounded to a whole number where it is scheduled.
     pub radius: Schedule,
     /// How much of what it draws, or of what the other draws if that is less, a candidate may have in common with a better one that is
-    /// kept: with more it is taken for another one of the same object, and is not kept. 1: nobody asks.
+    /// kept: with more it is taken for another one of the same object, and is kept only if what is drawn to be compared
+    /// ([`drawn`](Self::drawn)) has too few others. Its neighbours stay suppressed by it. 1: nobody asks, and nothing is drawn.
     #[serde(default = "any")]
     pub overlap: Schedule,
     /// Part of training, from its beginning, in which brightness ranks the candidates before `rank_by` does; 0 for none.
@@ -147,12 +149,15 @@ fn any() -> Schedule {
 }
 
 impl SelectorConfig {
-    /// Candidates that are drawn for each entity that is kept, where drawings are compared.
-    pub const DRAWN: usize = 2;
-
-    /// Whether what candidates would draw is ever compared.
+    /// Whether what candidates would draw may ever be compared.
     pub fn compares_drawings(&self) -> bool {
-        self.overlap.range().0 < 1.0
+        self.overlap != Schedule::Constant(1.0)
+    }
+
+    /// How many of the candidates are drawn where drawings are compared, to keep so many entities: twice as many, while a byte can count
+    /// them.
+    pub fn drawn(entities: usize, candidates: usize) -> usize {
+        entities.saturating_mul(2).min(MOST_ENTITIES).min(candidates)
     }
 }
 

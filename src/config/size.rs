@@ -32,9 +32,9 @@ impl Size {
 /// All parts together.
 pub(super) fn whole(model: &ModelConfig, image: Extent) -> Size {
     let decoder = decoder(model, image);
-    // Drawings that are only compared pass through the decoder beside those that are kept.
-    let compared = if model.selector.compares_drawings() { SelectorConfig::DRAWN } else { 0 };
-    let decoder = Size { activations: decoder.activations.saturating_mul(1 + compared), ..decoder };
+    // Twice as many drawings are only compared, beside those that are kept.
+    let times = if model.selector.compares_drawings() { 3 } else { 1 };
+    let decoder = Size { activations: decoder.activations.saturating_mul(times), ..decoder };
     encoder(model, image).and(decoder).and(compositor(model, image))
 }
 

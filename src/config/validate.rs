@@ -13,7 +13,7 @@ const MOST_LAYERS: usize = 64;
 const MOST_TAPS: usize = 64;
 const MOST_BATCH: usize = 65_536;
 const MOST_KEPT: usize = 1_000;
-const MOST_ENTITIES: usize = 255;
+pub(super) const MOST_ENTITIES: usize = 255;
 /// The longest side of an image in pixels, as of a picture that can be drawn.
 const MOST_SIDE: usize = 4096;
 /// Numbers that the parameters may have (½ GiB in `f32`; training keeps about a dozen times that, a checkpoint three times).

@@ -155,7 +155,7 @@ impl Fitted {
         Plan { z, cells }
     }
 
-    /// `count` cells that the selector could have kept together; fewer where they find no room in a hundred tries each.
+    /// `count` cells further apart than the selector's radius; fewer where they find no room in a hundred tries each.
     fn free_cells(&self, count: usize, rng: &mut impl Rng) -> Vec<usize> {
         let mut cells: Vec<usize> = Vec::with_capacity(count);
         for _ in 0..count * 100 {

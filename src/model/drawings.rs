@@ -9,7 +9,7 @@
 //! sums over the image's pixels (and channels). In a mixture ink is the mask, and is shared only where both have about the same colour: an
 //! object before another of a different colour is no copy of it.
 
-use super::selector::Cells;
+use super::selector::{Cells, Selection, distance};
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 
@@ -33,14 +33,24 @@ pub(super) struct Drawings {
 }
 
 impl Drawings {
-    /// Of these drawings, one for each of the `cells` of some images, best first: the cells of `k` in each image that have no more than
-    /// `overlap` in common with a better one of them. Where they are too few, the best of the others fill up.
-    pub fn distinct(&self, cells: &Cells, k: usize, overlap: f32, device: &Device) -> Result<Cells> {
-        let cells = cells.lists()?;
+    /// Of these drawings, one for each of the `cells` of some images, best first: K cells of each image that are not within the radius of a better
+    /// one of them and have no more in common with it than they may. Where they are too few, the best of the others fill up.
+    pub fn distinct(
+        &self,
+        cells: &Cells,
+        selection: &Selection,
+        (_, columns): (usize, usize),
+        device: &Device,
+    ) -> Result<Cells> {
+        let (cells, Selection { entities: k, radius, .. }) = (cells.lists()?, *selection);
+        let overlap = selection.overlap as f32;
         let kept = cells.par_iter().enumerate().map(|(image, cells)| {
             let drawing = |i: usize| image * cells.len() + i;
             let inks: Vec<f32> = (0..cells.len()).map(|i| self.shared(drawing(i), drawing(i))).collect();
-            let same = |i: usize, j: usize| self.shared(drawing(i), drawing(j)) > overlap * inks[i].min(inks[j]);
+            let same = |i: usize, j: usize| {
+                distance(cells[i], cells[j], columns) <= radius
+                    || self.shared(drawing(i), drawing(j)) > overlap * inks[i].min(inks[j])
+            };
             let (mut kept, mut others) = (Vec::with_capacity(k), Vec::new());
             for i in 0..cells.len() {
                 if kept.len() == k {
@@ -98,6 +108,7 @@ pub(super) fn numbers(tensor: &Tensor) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Rank;
 
     /// Drawings of 2×2 pixels on a canvas of 4×4.
     fn drawings(patches: &[&[f32]], corners: &[(isize, isize)], masked: bool) -> Drawings {
@@ -112,10 +123,17 @@ mod tests {
         }
     }
 
-    fn kept(drawings: &Drawings, k: usize, overlap: f32) -> Vec<usize> {
-        let cells: Vec<usize> = (10..10 + drawings.corners.len()).collect();
-        let cells = Cells::new(&[cells], &Device::Cpu).unwrap();
-        drawings.distinct(&cells, k, overlap, &Device::Cpu).unwrap().lists().unwrap().concat()
+    /// Of cells of a grid with nine columns.
+    fn distinct(
+        drawings: &Drawings,
+        cells: &[Vec<usize>],
+        entities: usize,
+        radius: usize,
+        overlap: f64,
+    ) -> Vec<Vec<usize>> {
+        let selection = Selection { rank_by: Rank::Kl, entities, radius, overlap, seed: 0 };
+        let cells = Cells::new(cells, &Device::Cpu).unwrap();
+        drawings.distinct(&cells, &selection, (9, 9), &Device::Cpu).unwrap().lists().unwrap()
     }
 
     #[test]
@@ -147,20 +165,23 @@ mod tests {
         let (whole, third) = ([1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 0.0, 1.0]);
         let corners = [(0, 0), (0, 0), (0, 1), (2, 2)];
         let drawings = drawings(&[&whole, &whole, &third, &whole], &corners, false);
-        assert_eq!(kept(&drawings, 2, 1.0), [10, 11]); // all in common is not more than all
-        assert_eq!(kept(&drawings, 2, 0.9), [10, 12]);
-        assert_eq!(kept(&drawings, 2, 0.2), [10, 13]);
-        assert_eq!(kept(&drawings, 3, 0.2), [10, 13, 11]);
+        let kept = |k, radius, overlap| distinct(&drawings, &[vec![10, 11, 12, 13]], k, radius, overlap).concat();
+        assert_eq!(kept(2, 0, 1.0), [10, 11]); // all in common is not more than all
+        assert_eq!(kept(2, 0, 0.9), [10, 12]);
+        assert_eq!(kept(2, 0, 0.2), [10, 13]);
+        assert_eq!(kept(3, 0, 0.2), [10, 13, 11]);
+        // Those that the ranking filled up with because they are near a better one.
+        assert_eq!(kept(2, 1, 1.0), [10, 12]);
+        assert_eq!(kept(2, 2, 0.9), [10, 13]);
+        assert_eq!(kept(3, 2, 0.9), [10, 13, 11]);
     }
 
     #[test]
     fn each_image_has_its_own() {
         let whole: &[f32] = &[1.0; 4];
-        let drawings = drawings(&[whole; 4], &[(0, 0), (0, 0), (0, 0), (2, 2)], false);
-        let cells = Cells::new(&[vec![3, 4], vec![7, 8]], &Device::Cpu).unwrap();
-        let kept = drawings.distinct(&cells, 1, 0.5, &Device::Cpu).unwrap().lists().unwrap();
-        assert_eq!(kept, [[3], [7]]);
-        let kept = drawings.distinct(&cells, 2, 0.5, &Device::Cpu).unwrap().lists().unwrap();
-        assert_eq!(kept, [[3, 4], [7, 8]]);
+        let drawings = drawings(&[whole; 6], &[(0, 0), (0, 0), (2, 2), (0, 0), (2, 2), (2, 2)], false);
+        let cells = [vec![3, 4, 5], vec![6, 7, 8]];
+        assert_eq!(distinct(&drawings, &cells, 1, 0, 0.5), [[3], [6]]);
+        assert_eq!(distinct(&drawings, &cells, 2, 0, 0.5), [[3, 5], [6, 7]]);
     }
 }

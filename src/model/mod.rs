@@ -137,14 +137,16 @@ impl Model {
 
     /// The cells that are kept: the best ones, or the best of those that would not draw the same.
     fn select(&self, candidates: &Posterior, images: &Tensor, selection: &Selection) -> Result<Cells> {
-        let best = |entities| Selection { entities, ..*selection }.select(candidates, images, self.grid, self.cell);
-        if selection.overlap >= 1.0 {
-            return best(selection.entities);
+        let best = |entities| Selection { entities, ..*selection }.best(candidates, images, self.grid, self.cell);
+        let (k, n) = (selection.entities, self.grid.0 * self.grid.1);
+        // One alone, or all there are, are kept whatever they draw.
+        if selection.overlap >= 1.0 || k == 1 || k >= n {
+            return best(k);
         }
-        let cells = best((SelectorConfig::DRAWN * selection.entities).min(self.grid.0 * self.grid.1))?;
+        let cells = best(SelectorConfig::drawn(k, n))?;
         let z = candidates.gather(&cells)?.mean()?.detach();
         let drawings = self.decode(&z, &cells)?.drawings(self.compositor.is_masked())?;
-        drawings.distinct(&cells, selection.entities, selection.overlap as f32, images.device())
+        drawings.distinct(&cells, selection, self.grid, images.device())
     }
 
     /// Images (B, H, W, C) → candidates.

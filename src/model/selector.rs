@@ -65,9 +65,9 @@ impl Selection {
         Self { rank_by: *rank_by, entities: config.entities, radius, overlap: overlap.last(), seed }
     }
 
-    /// Ranks the candidates of every image and keeps K, whatever they draw. On a GPU the cells of largest KL are found there.
+    /// The K candidates of every image that rank best, whatever they draw. On a GPU the cells of largest KL are found there.
     /// `grid` is (rows, columns) of candidates, `cell` the pixels that one is high and wide.
-    pub fn select(
+    pub(super) fn best(
         &self,
         candidates: &Posterior,
         images: &Tensor,
