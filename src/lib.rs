@@ -216,6 +216,8 @@
 //! 7. [`run`]: run folders and checkpoints; [`picture`]: sheets and curves; [`files`] and [`random`]: whole files, named streams;
 //!    [`device`]: the CPU or a GPU.
 //!
+//! [`guide`] is the manual: commands, keys, scores, and what was measured.
+//!
 //! Randomness, device and number type are arguments everywhere; nothing is ambient. The same seed gives the same weights, bit for
 //! bit, on one machine with any number of threads.
 //!
@@ -238,6 +240,7 @@ pub mod device;
 pub mod evaluate;
 pub mod files;
 pub mod generate;
+pub mod guide;
 pub mod layers;
 pub mod model;
 pub mod picture;

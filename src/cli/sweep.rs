@@ -55,7 +55,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     }
     if args.list {
-        return common::print_all(cells.iter().map(|cell| cell.name.clone() + "\n").collect::<String>().as_bytes());
+        return common::print_all(cells.iter().map(listed).collect::<String>().as_bytes());
     }
     let device = args.compute.open_device(args.quiet)?;
     let states = cells.iter().map(|cell| begun(&args.out.join(&cell.folder), cell)).collect::<anyhow::Result<_>>()?;
@@ -80,6 +80,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         true => Ok(()),
         false => common::say(format!("{} runs: {page}, summary.csv and summary.json beside it", runs().count())),
     }
+}
+
+/// A line of `--list`. The same configuration under two names is one run.
+fn listed(Cell { name, folder, .. }: &Cell) -> String {
+    if name == folder { format!("{name}\n") } else { format!("{name} (the same as {folder})\n") }
 }
 
 /// What an earlier sitting made of a cell. A run of another configuration in its place is an error, before anything is written.

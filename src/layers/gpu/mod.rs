@@ -18,7 +18,7 @@
 //!
 //! # What a step costs, and where it goes
 //!
-//! On an H100 a step of the default model takes 0.79 ms with a batch of 64 and 3.7 ms with 512, at a floor of 0.14 and 1.14 ms; the README
+//! On an H100 a step of the default model takes 0.79 ms with a batch of 64 and 3.7 ms with 512, at a floor of 0.14 and 1.14 ms; page `guide::gpu`
 //! has it beside PyTorch's. It is 129 launches, each of which keeps the host of that machine for some 20 µs: hence `record`. Of the device's time
 //! with 512 images, 29 % are convolutions without columns (at 38 TFLOP/s of 67), 33 % products of cuBLAS, 15 % columns for the weights'
 //! gradients, 12 % activations, biases and their gradients, 4 % the additions to zeros that candle makes of gradients between nodes.
