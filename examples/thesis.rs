@@ -61,7 +61,13 @@ fn trained(config: Config) -> Result<Trainer, Error> {
 fn draw_manifold(trainer: &Trainer, model: &str, file: &str) -> Result<(), Error> {
     let values = walk::prior_quantiles(VALUES);
     let z = walk::plane(&[0.0, 0.0], (0, 1), &values);
-    let images = walk::decoded(trainer.model(), &z, &vec![vec![0]; VALUES * VALUES], &Device::Cpu)?;
+    let images = walk::decoded(
+        trainer.model(),
+        trainer.model().compositor(),
+        &z,
+        &vec![vec![0]; VALUES * VALUES],
+        &Device::Cpu,
+    )?;
     let manifold = Manifold {
         title: &format!("Decoded latent plane · {model}"),
         axes: ("z0 (in deviations of the prior)", "z1 (in deviations of the prior)"),

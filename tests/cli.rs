@@ -892,6 +892,7 @@ fn the_best_of_an_importance_weighted_training_is_that_of_the_highest_bound() {
     let (_, header) = SafeTensors::read_metadata(&file).unwrap();
     let progress: Value = serde_json::from_str(&header.metadata().as_ref().unwrap()["progress"]).unwrap();
     assert_eq!(progress["best"], serde_json::json!([-bound, step]));
+    place.mevae("info run").ok().says(&[&format!("best           −log p(x) bound {:.2} nats", -bound)]);
 }
 
 #[test]
@@ -946,6 +947,10 @@ fn evaluation_takes_other_scenes_splits_seeds_and_entities() {
     assert!(archived["count_accuracy"].is_f64());
     place.mevae("scenes --split test --seed 3 --count 8 --out same.npz").ok();
     assert_eq!(score("--seed 3 --scenes same.npz"), score("--seed 3"));
+    for (verb, rest) in [("evaluate", ""), ("decompose", "--out x"), ("edit", "--remove 1 --out x.png")] {
+        let line = format!("{verb} {run} --scenes same.npz --split train {rest}");
+        place.refuses(&line, 2, &["same.npz", "no splits", "leave --split out"]);
+    }
 }
 
 #[test]

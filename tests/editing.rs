@@ -4,6 +4,7 @@ use candle_core::{DType, Device, Tensor};
 use multi_entity_vae::config::{Background, Colours, CompositorConfig, Preset, Rank};
 use multi_entity_vae::evaluate::Decomposition;
 use multi_entity_vae::generate::edit::{Edit, Entities};
+use multi_entity_vae::generate::walk;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::model::{Model, Selection, Variables};
 use multi_entity_vae::random;
@@ -53,7 +54,12 @@ fn a_scene_keeps_the_background_that_its_image_told() {
     for (i, ground) in [0.25, 0.75].into_iter().enumerate() {
         let mut scene = Entities::of(&model, &parts, i).unwrap();
         let merged = parts.inference.reconstruction().unwrap().get(i).unwrap().flatten_all().unwrap();
-        assert!(close(&scene.decode(&model, &CPU).unwrap(), &merged.to_vec1().unwrap()));
+        let merged = merged.to_vec1().unwrap();
+        assert!(close(&scene.decode(&model, &CPU).unwrap(), &merged));
+        let z = parts.inference.entities.mean().unwrap().get(i).unwrap().flatten_all().unwrap().to_vec1().unwrap();
+        let over_its_ground = parts.inference.compositor.of_image(i).unwrap();
+        let cells = std::slice::from_ref(&parts.cells[i]);
+        assert!(close(&walk::decoded(&model, &over_its_ground, &z, cells, &CPU).unwrap()[0], &merged));
         (0..3).for_each(|k| scene.apply(Edit::Remove(k)).unwrap());
         let empty = scene.decode(&model, &CPU).unwrap();
         assert!(empty.iter().all(|p| (p - ground).abs() < 1.0 / 255.0), "{} is not {ground}", empty[0]);

@@ -2,9 +2,8 @@
 
 use super::scene_flags::SceneFlags;
 use super::{interrupt, usage};
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use multi_entity_vae::device::Opened;
-use multi_entity_vae::evaluate::Example;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{Checkpoint, CheckpointError, LoadedRun, RunFolder, ScenesOf, open_digits};
@@ -83,13 +82,10 @@ pub fn selection(run: &LoadedRun, entities: Option<usize>, seed: u64) -> anyhow:
     Ok(Selection::trained(&model, seed))
 }
 
-/// Images that are taken apart at once. Where they are large they are fewer, so that their components, drawn, have a bound.
+/// Images that are taken apart at once.
 pub fn images_at_once(model: &Model, selection: &Selection) -> usize {
-    const MOST_IMAGES: usize = 64;
-    const MOST_NUMBERS: usize = 1 << 26;
     // Twice as many are only compared.
-    let drawn = if selection.overlap < 1.0 { 3 * selection.entities } else { selection.entities };
-    (MOST_NUMBERS / model.image().len().saturating_mul(drawn).max(1)).clamp(1, MOST_IMAGES)
+    model.images_at_once(if selection.overlap < 1.0 { 3 * selection.entities } else { selection.entities })
 }
 
 /// Scenes to look at with a trained run: its own kind, or what `--scenes` names. They must have the model's extent.
@@ -139,6 +135,17 @@ fn open_scenes(
     Ok(ScenesOf::open_with(&data, flags.over(own), open_digits(&data.digits)?, split, seed)?)
 }
 
+/// `--split` of scenes to look at: test, where none is named. A file has none.
+pub fn split_of(run: &LoadedRun, scenes: Option<&str>, asked: Option<Split>) -> anyhow::Result<Split> {
+    let name = scenes.unwrap_or(&run.config.data.scenes);
+    match asked {
+        Some(_) if name.ends_with(".npz") => {
+            Err(usage(format!("{name} is a file, which has no splits: leave --split out")))
+        }
+        asked => Ok(asked.unwrap_or(Split::Test)),
+    }
+}
+
 /// Says so where scenes can hold more objects than entities are kept.
 pub fn warn_of_few(entities: usize, scenes: &ScenesOf) {
     if let Some(most) = scenes.source.max_objects().filter(|most| *most > entities) {
@@ -166,12 +173,6 @@ impl Refinement {
 /// `--split`.
 pub fn parse_split(text: &str) -> Result<Split, String> {
     text.parse().map_err(|e: multi_entity_vae::scene::UnknownSplit| e.to_string())
-}
-
-/// Images of some examples as one tensor (B, H, W, C).
-pub fn stack(examples: &[Example], image: Extent, device: &Device) -> candle_core::Result<Tensor> {
-    let pixels: Vec<f32> = examples.iter().flat_map(|e| e.image.iter().copied()).collect();
-    Tensor::from_vec(pixels, (examples.len(), image.height, image.width, image.channels), device)
 }
 
 /// Writes JSON to a file, or to standard output for `-`.

@@ -4,7 +4,7 @@ use super::common;
 use super::compute::Compute;
 use super::scene_flags::SceneFlags;
 use super::{pictures, usage};
-use multi_entity_vae::evaluate::{Decomposition, Example};
+use multi_entity_vae::evaluate::{Decomposition, Example, stack};
 use multi_entity_vae::picture::input::read_fitted;
 use multi_entity_vae::picture::save_png;
 use multi_entity_vae::picture::tile::Tile;
@@ -27,9 +27,9 @@ pub struct Args {
     /// How many of --scenes
     #[arg(long, default_value_t = 6, requires = "scenes", value_parser = clap::value_parser!(u64).range(1..=64))]
     count: u64,
-    /// Split of --scenes
-    #[arg(long, default_value = "test", requires = "scenes", value_parser = common::parse_split)]
-    split: Split,
+    /// Split of --scenes; a file has none [default: test]
+    #[arg(long, requires = "scenes", value_parser = common::parse_split)]
+    split: Option<Split>,
     /// Seed of --scenes
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -75,8 +75,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (inputs, run) = match &args.scenes {
         None => (pictures_in(&args.images, &run)?, run),
         Some(named) => {
-            let (scenes, run) =
-                common::scenes_and_model(run, Some(named), &args.options, args.split, args.seed, &device)?;
+            let split = common::split_of(&run, Some(named), args.split)?;
+            let (scenes, run) = common::scenes_and_model(run, Some(named), &args.options, split, args.seed, &device)?;
             common::warn_of_few(args.entities.unwrap_or(run.config.model.entities), &scenes);
             let examples = scenes.examples(args.count).collect::<Result<Vec<_>, _>>()?;
             (examples.into_iter().enumerate().map(|(i, e)| (format!("scene-{i:03}"), e)).collect(), run)
@@ -86,7 +86,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     std::fs::create_dir_all(&args.out).map_err(multi_entity_vae::files::FileError::refused("create", &args.out))?;
 
     let (names, examples): (Vec<String>, Vec<Example>) = inputs.into_iter().unzip();
-    let images = common::stack(&examples, run.image(), &device)?;
+    let images = stack(&run.model, &examples, &device)?;
     let decomposition = Decomposition::refined(&run.model, &images, &selection, args.refinement.steps())?;
     let sheet = pictures::decomposition_sheet(&run, &examples, &names, &decomposition)?;
     save_png(&sheet, &args.out.join("decomposition.png"))?;

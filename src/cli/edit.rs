@@ -6,7 +6,7 @@ use super::scene_flags::SceneFlags;
 use super::{pictures, usage};
 use candle_core::Device;
 use multi_entity_vae::config::Placement;
-use multi_entity_vae::evaluate::{Decomposition, Example};
+use multi_entity_vae::evaluate::{Decomposition, Example, stack};
 use multi_entity_vae::generate::edit::{Edit, EditError, Entities};
 use multi_entity_vae::model::Selection;
 use multi_entity_vae::picture::editing::{EditedScene, editing};
@@ -25,9 +25,9 @@ pub struct Args {
     scenes: Option<String>,
     #[command(flatten)]
     options: SceneFlags,
-    /// train, validation, test or general
-    #[arg(long, default_value = "test", value_parser = common::parse_split)]
-    split: Split,
+    /// train, validation, test or general; a file has none [default: test]
+    #[arg(long, value_parser = common::parse_split)]
+    split: Option<Split>,
     /// Seed of the scenes
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -71,7 +71,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     let named = args.scenes.as_deref();
-    let (scenes, run) = common::scenes_and_model(run, named, &args.options, args.split, args.seed, &device)?;
+    let split = common::split_of(&run, named, args.split)?;
+    let (scenes, run) = common::scenes_and_model(run, named, &args.options, split, args.seed, &device)?;
     let shifts = !args.moves.is_empty() || !args.copy.is_empty();
     let decoder = &run.config.model.decoder;
     if shifts && decoder.placement == Placement::Canvas && !decoder.coordinates {
@@ -135,7 +136,7 @@ impl Opened {
         device: &Device,
     ) -> anyhow::Result<Self> {
         let example = scenes.example(index)?;
-        let images = common::stack(std::slice::from_ref(&example), run.image(), device)?;
+        let images = stack(&run.model, std::slice::from_ref(&example), device)?;
         let parts = Decomposition::of(&run.model, &images, &selection)?;
         let entities = Entities::of(&run.model, &parts, 0)?;
         let before = entities.decode(&run.model, device)?;

@@ -26,9 +26,9 @@ pub struct Args {
     scenes: Option<String>,
     #[command(flatten)]
     options: SceneFlags,
-    /// train, validation, test or general
-    #[arg(long, default_value = "test", value_parser = common::parse_split)]
-    split: Split,
+    /// train, validation, test or general; a file has none [default: test]
+    #[arg(long, value_parser = common::parse_split)]
+    split: Option<Split>,
     /// Number of scenes [default: the run's training.evaluation_scenes]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=MOST_SCENES))]
     count: Option<u64>,
@@ -61,7 +61,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     let named = args.scenes.as_deref();
-    let (scenes, run) = common::scenes_and_model(run, named, &args.options, args.split, args.seed, &device)?;
+    let split = common::split_of(&run, named, args.split)?;
+    let (scenes, run) = common::scenes_and_model(run, named, &args.options, split, args.seed, &device)?;
     let all = match &args.entities {
         None => vec![run.config.model.entities],
         Some(entities) => entities.values().to_vec(),
@@ -91,9 +92,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         reports.push(At { entities, report });
     }
     let (step, name) = (run.progress.step, scenes.source.name());
-    let (folder, split, seed) = (args.run.display(), args.split, args.seed);
-    // A file has no splits.
-    let split = if name.ends_with(".npz") { String::new() } else { format!("{split} ") };
+    let (folder, seed) = (args.run.display(), args.seed);
+    let split = if scenes.source.is_archive() { String::new() } else { format!("{split} ") };
     let title = format!("{folder} after {step} steps; {split}scenes of {name}, seed {seed}");
     match &reports[..] {
         [At { report, .. }] => args.show(report, format!("{title}\n{report}"), report),

@@ -1,10 +1,11 @@
 //! `mevae generate`
 
-use super::common::{self, stack};
+use super::common;
 use super::compute::Compute;
 use super::pictures;
 use candle_core::Device;
 use image::RgbImage;
+use multi_entity_vae::evaluate::stack;
 use multi_entity_vae::generate::{GenerateError, Generator};
 use multi_entity_vae::picture::samples::samples;
 use multi_entity_vae::picture::{Density, save_png};
@@ -59,6 +60,20 @@ pub fn draw(
     device: &Device,
     density: Density,
 ) -> anyhow::Result<(RgbImage, String)> {
+    let generator = match Generator::prior(&run.model, &run.config.model.latent) {
+        Some(prior) => prior,
+        None => fitted(run, device)?,
+    };
+    let images = generator.sample(&run.model, count, seed, device)?;
+    let source = generator.describe();
+    let title = format!("Samples: {source} · {}", pictures::describe(run));
+    let columns = if run.image().width > 40 { 8 } else { 10 };
+    let sheet = samples(&title, pictures::shape(run.image()), &pictures::host(&images)?, columns, density)?;
+    Ok((sheet, source))
+}
+
+/// What is fitted to the run's training scenes.
+fn fitted(run: &LoadedRun, device: &Device) -> anyhow::Result<Generator> {
     let selection = common::selection(run, None, run.config.training.seed)?;
     let scenes = common::scenes_for(run, None, Split::Train, run.config.training.seed)?;
     let at_once = common::images_at_once(&run.model, &selection);
@@ -70,15 +85,9 @@ pub fn draw(
             batch => Some(
                 batch
                     .map_err(Failure::from)
-                    .and_then(|b| stack(&b, run.image(), device).map_err(|e| GenerateError::from(e).into())),
+                    .and_then(|b| stack(&run.model, &b, device).map_err(|e| GenerateError::from(e).into())),
             ),
         }
     });
-    let generator = Generator::new(&run.model, &run.config.model.latent, &selection, batches)?;
-    let images = generator.sample(&run.model, count, seed, device)?;
-    let source = generator.describe();
-    let title = format!("Samples: {source} · {}", pictures::describe(run));
-    let columns = if run.image().width > 40 { 8 } else { 10 };
-    let sheet = samples(&title, pictures::shape(run.image()), &pictures::host(&images)?, columns, density)?;
-    Ok((sheet, source))
+    Ok(Generator::fitted(&run.model, &selection, batches)?)
 }

@@ -63,7 +63,8 @@ fn describe(path: &Path) -> anyhow::Result<String> {
         text += &format!("  began with     the weights of {start}, step {}\n", origin.step);
     }
     if let Some((nats, step)) = progress.best {
-        text += &format!("  best           −ELBO {nats:.2} nats in validation, at step {step}\n");
+        let of = if training.objective.importance().is_some() { "−log p(x) bound" } else { "−ELBO" };
+        text += &format!("  best           {of} {nats:.2} nats in validation, at step {step}\n");
     }
     if progress.skipped.0 > 0 {
         text += &format!("  left out       {} updates whose loss or gradient was not finite\n", progress.skipped.0);

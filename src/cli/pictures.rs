@@ -1,10 +1,10 @@
 //! The pictures of a run: what it makes of held-out scenes, and how training went.
 
-use super::common::stack;
+use super::common;
 use super::session::{Session, curves_of};
 use candle_core::{DType, Device, Tensor};
 use multi_entity_vae::config::Latent;
-use multi_entity_vae::evaluate::{Decomposition, Example};
+use multi_entity_vae::evaluate::{Decomposition, Example, stack};
 use multi_entity_vae::files::write_bytes_atomic;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::model::{Model, Selection};
@@ -29,7 +29,7 @@ pub fn draw_all(
     let (rows, columns) = run.model.grid();
     if rows * columns > 1 {
         let examples = scenes.examples(ROWS).collect::<Result<Vec<_>, _>>()?;
-        let images = stack(&examples, run.image(), device)?;
+        let images = stack(&run.model, &examples, device)?;
         let parts = Decomposition::of(&run.model, &images, &selection)?;
         let sheet = decomposition_sheet(run, &examples, &[], &parts)?;
         save_png(&sheet, &session.folder.file("decomposition.png"))?;
@@ -147,8 +147,12 @@ pub fn means(
     selection: Selection,
     device: &Device,
 ) -> anyhow::Result<Vec<Vec<f32>>> {
-    let images = stack(examples, run.image(), device)?;
-    host(&run.model.forward(&images, &selection, None)?.reconstruction()?)
+    let mut means = Vec::with_capacity(examples.len());
+    for some in examples.chunks(common::images_at_once(&run.model, &selection)) {
+        let images = stack(&run.model, some, device)?;
+        means.extend(host(&run.model.forward(&images, &selection, None)?.reconstruction()?)?);
+    }
+    Ok(means)
 }
 
 /// Images (B, H, W, C) on the host.

@@ -35,12 +35,12 @@ pub struct Args {
     out: Option<PathBuf>,
     /// How many: images (reconstructions 10, samples 40), values along an axis (manifold 20), scenes (scatter the run's training.evaluation_scenes, kl 1000),
     /// dimensions (traversals: all, at most 32), pairs (interpolation 6)
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Recipe (digits, air, survey, single) or .npz file [default: the run's own]
+    /// Recipe (digits, air, survey, single, sprite, sprites, tetrominoes) or .npz file [default: the run's own]
     #[arg(long)]
     scenes: Option<String>,
-    /// train, validation, test or general [default: test]
+    /// train, validation, test or general; a file has none [default: test]
     #[arg(long, value_parser = common::parse_split)]
     split: Option<Split>,
     /// Seed of the scenes, and of what is drawn at random [default: 0]
@@ -112,6 +112,17 @@ impl Kind {
         }
     }
 
+    /// How many at most, and of what: more are too small to see, or no picture any more.
+    fn most(self) -> (u64, &'static str) {
+        match self {
+            Self::Reconstructions | Self::Samples => (1000, "images"),
+            Self::Manifold => (64, "values along an axis of a manifold"),
+            Self::Traversals => (32, "dimensions on a sheet of traversals"),
+            Self::Interpolation => (100, "pairs"),
+            Self::Scatter | Self::Curves | Self::Kl => (60_000, "scenes"),
+        }
+    }
+
     fn takes(self, knob: Knob) -> bool {
         match self {
             Self::Curves => false,
@@ -136,7 +147,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     // Of a checkpoint that is named, the run that it belongs to.
-    let beside = args.run.parent().unwrap_or(Path::new(""));
+    let path = std::path::absolute(&args.run)?;
+    let beside = path.parent().unwrap_or(Path::new(""));
     let (folder, checkpoint) = match common::is_checkpoint(&args.run) {
         true => {
             (beside.parent().filter(|run| run.join("config.toml").is_file()).unwrap_or(beside), args.run.file_stem())
@@ -172,6 +184,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     for (format, bytes) in files {
         let places = match &args.out {
+            Some(out) if extension(out) == format => vec![out.clone()],
             Some(out) => vec![out.with_extension(format)],
             None => place::candidates(folder, &format!("{name}.{format}")),
         };
@@ -191,6 +204,10 @@ fn check(args: &Args) -> anyhow::Result<()> {
     ];
     if let Some((.., flag)) = given.into_iter().find(|(given, knob, _)| *given && !args.kind.takes(*knob)) {
         return Err(usage(format!("{flag} says nothing about {}: leave it out", args.kind.name())));
+    }
+    let (most, of_what) = args.kind.most();
+    if args.count.is_some_and(|count| count > most) {
+        return Err(usage(format!("--count: at most {most} {of_what}")));
     }
     match &args.out {
         Some(out) if !args.kind.formats().contains(&extension(out).as_str()) => {
@@ -231,10 +248,14 @@ fn draw(
         }
         _ => {}
     }
-    let split = args.split.unwrap_or(Split::Test);
+    let split = common::split_of(run, args.scenes.as_deref(), args.split)?;
     let scenes = common::scenes_for(run, args.scenes.as_deref(), split, seed)?;
     let selection = common::selection(run, None, seed)?;
     let subject = Subject { run, scenes: &scenes, split, seed, selection, device, density };
+    let asked = args.scenes.is_some() || args.split.is_some() || args.seed.is_some();
+    if asked && args.kind == Kind::Manifold && walks::looks_at_no_scene(&subject, args.dimensions) {
+        return Err(usage("--scenes, --split and --seed say nothing about this manifold: its plane needs no scene"));
+    }
     Ok(match args.kind {
         Kind::Reconstructions => Picture::Pixels(subject.reconstructions(count(10))?),
         Kind::Manifold => Picture::Pixels(manifold(&subject, count(20), args.dimensions)?),

@@ -2,11 +2,12 @@
 
 use super::common;
 use super::compute::Compute;
-use multi_entity_vae::evaluate::{Described, Latents, ProbeScores, probe};
+use multi_entity_vae::evaluate::{Described, Latents, ProbeScores, probe, stack};
 use multi_entity_vae::model::Selection;
 use multi_entity_vae::run::{LoadedRun, ScenesOf};
 use multi_entity_vae::scene::{NO_BOX, Scene, Split};
 use serde::Serialize;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -17,7 +18,7 @@ pub struct Args {
     /// Recipe or .npz file with labels, boxes and masks [default: each run's own]
     #[arg(long)]
     scenes: Option<String>,
-    /// Scenes of the train split to fit the probes to, and of the test split to read
+    /// Scenes of the train split to fit the probes to, and of the test split to read; of a file at most half for each
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     count: u64,
     /// Seed of the scenes
@@ -54,7 +55,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let selection = common::selection(&run, None, args.seed)?;
         let described = |split| {
             let scenes = common::scenes_for(&run, args.scenes.as_deref(), split, args.seed)?;
-            Objects::of(&run, &scenes, args.count, selection, &device)
+            Objects::of(&run, &scenes, part(&scenes, split, args.count), selection, &device)
         };
         let (fitted, read) = (described(Split::Train)?, described(Split::Test)?);
         for (code, cells) in [("z", false), ("z and cell", true)] {
@@ -67,10 +68,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 let fitted = fitted.described(cells, single).0;
                 let dimensions = fitted.first().map_or(0, |object| object.code.len());
                 let Some(scores) = probe(&fitted, &objects) else {
-                    common::tell(&format!(
-                        "{}: no object of {objects_of} has a code; nothing can be read",
-                        path.display()
-                    ));
+                    let why = if read.has(single) { "no object has a code in" } else { "there are no" };
+                    common::tell(&format!("{}: nothing can be read, {why} {objects_of}", path.display()));
                     continue;
                 };
                 rows.push(Row { model: path.display().to_string(), code, dimensions, objects_of, covered, scores });
@@ -83,6 +82,18 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.json.as_deref() == Some(Path::new("-")) {
         true => Ok(()),
         false => common::print_all(table(&rows).as_bytes()),
+    }
+}
+
+/// Which scenes are fitted to, or read. A file has no splits: one half of it is fitted to, the other one read.
+fn part(scenes: &ScenesOf, split: Split, count: u64) -> Range<u64> {
+    let source = &scenes.source;
+    let (len, half) = (source.len(), source.len() / 2);
+    match split {
+        _ if source.endless() => 0..count,
+        _ if !source.is_archive() => 0..count.min(len),
+        Split::Train => 0..count.min(half),
+        _ => half..len.min(half.saturating_add(count)),
     }
 }
 
@@ -100,13 +111,14 @@ impl Objects {
     fn of(
         run: &LoadedRun,
         scenes: &ScenesOf,
-        count: u64,
+        which: Range<u64>,
         selection: Selection,
         device: &candle_core::Device,
     ) -> anyhow::Result<Self> {
         let (grid, columns) = (run.model.grid(), run.model.grid().1);
         let mut latents = Latents::default();
-        let mut examples = scenes.examples(count);
+        let first = which.start;
+        let mut examples = which.map(|index| scenes.example(index));
         let batch = common::images_at_once(&run.model, &selection);
         let mut counts = Vec::new();
         let mut known = Vec::new();
@@ -115,14 +127,14 @@ impl Objects {
             if batch.is_empty() {
                 return Ok(Self { counts, known });
             }
-            let images = common::stack(&batch, run.image(), device)?;
+            let images = stack(&run.model, &batch, device)?;
             let masks: Vec<_> = batch.into_iter().map(|example| example.masks).collect();
             let before = latents.scenes;
             latents.entities.clear();
             latents.add(&run.model, &images, &masks, &selection)?;
             for scene in before..latents.scenes {
                 let Scene { labels: Some(labels), boxes: Some(boxes), masks: Some(_), .. } =
-                    scenes.source.scene(scene as u64)?
+                    scenes.source.scene(first + scene as u64)?
                 else {
                     anyhow::bail!("{} lacks labels, boxes or masks, so there is nothing to read", scenes.source.name());
                 };
@@ -140,6 +152,11 @@ impl Objects {
                 }
             }
         }
+    }
+
+    /// Whether there are objects, in all scenes or in scenes of one object.
+    fn has(&self, single: bool) -> bool {
+        self.counts.iter().any(|count| if single { *count == 1 } else { *count > 0 })
     }
 
     /// Those that have a code, with or without the cell, in all scenes or in scenes of one object; and which share of them that is.

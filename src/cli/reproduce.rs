@@ -2,13 +2,13 @@
 
 use super::common;
 use super::compute::Compute;
-use super::interrupt;
 use super::plan::Plan;
 use super::progress::Talk;
 use super::session::{Limits, Place};
+use super::{interrupt, usage};
 use anyhow::Context;
 use multi_entity_vae::config::Config;
-use multi_entity_vae::run::{Checkpoint, Maker, RunFolder, Verdict, compare};
+use multi_entity_vae::run::{Checkpoint, FolderError, Maker, RunFolder, Verdict, compare};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -56,9 +56,17 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     interrupt::listen()?;
     // Kept until the comparison is done.
-    let temporary = tempfile::tempdir().context("cannot make a temporary folder; name one with --out")?;
-    let out = args.out.clone().unwrap_or_else(|| temporary.path().join("run"));
-    let (folder, lock) = RunFolder::create(&out, false, &config)?;
+    let (out, _temporary) = match &args.out {
+        Some(out) => (out.clone(), None),
+        None => {
+            let folder = tempfile::tempdir().context("cannot make a temporary folder; name one with --out")?;
+            (folder.path().join("run"), Some(folder))
+        }
+    };
+    let (folder, lock) = RunFolder::create(&out, false, &config).map_err(|e| match e {
+        FolderError::Occupied(path) => usage(format!("{} already holds a run; choose another --out", path.display())),
+        e => e.into(),
+    })?;
     let limits = Limits { seconds: None, talk: Talk::unless(args.quiet), told_elsewhere: args.out.is_none() };
     plan.carry_out(Place { folder: folder.clone(), lock, from: None }, limits)?;
 

@@ -52,7 +52,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let bytes = args.count.saturating_mul(source.shape().values() as u64);
     if bytes > multi_entity_vae::scene::MAX_BYTES / 4 {
-        return Err(usage(format!("{} scenes are too many for one file; write several with other --seed", args.count)));
+        return Err(usage(format!(
+            "{} scenes are too many for one file; ask for fewer, or write several with other --seed",
+            args.count
+        )));
     }
     let scenes = (0..args.count).map(|i| source.scene(i)).collect::<Result<Vec<_>, _>>()?;
     let slots = source.max_objects().unwrap_or_else(|| args.recipe.max_objects(args.split));

@@ -37,5 +37,5 @@ pub use presence::presence;
 pub use probe::{Described, LinearProbe, ProbeScores, probe};
 pub use ranking::{area_under_curve, rank_correlation};
 pub use report::{ErrorReport, Report};
-pub use scenes::{Decomposition, Evaluation, EvaluationError, Example};
+pub use scenes::{Decomposition, Evaluation, EvaluationError, Example, stack};
 pub use segmentation::{BACKGROUND, Masks, SegmentationError, SegmentationScores};

@@ -243,8 +243,8 @@ struct State {
     batches: u64,
 }
 
-/// Images as one tensor (B, H, W, C).
-pub(super) fn stack(model: &Model, batch: &[Example], device: &Device) -> candle_core::Result<Tensor> {
+/// The images of some scenes as one tensor (B, H, W, C), as `model` reads them.
+pub fn stack(model: &Model, batch: &[Example], device: &Device) -> candle_core::Result<Tensor> {
     let image = model.image();
     let pixels: Vec<f32> = batch.iter().flat_map(|scene| scene.image.iter().copied()).collect();
     Tensor::from_vec(pixels, (batch.len(), image.height, image.width, image.channels), device)

@@ -14,7 +14,7 @@ pub use density::{DensityError, GaussianMixture};
 
 use crate::config::Latent;
 use crate::evaluate::Decomposition;
-use crate::model::{Cells, Model, Selection};
+use crate::model::{Cells, Model, Selection, distance};
 use crate::random;
 use candle_core::{DType, Device, Result, Tensor};
 use rand::Rng;
@@ -65,31 +65,29 @@ pub enum GenerateError {
 }
 
 impl Generator {
-    /// The prior where it is what the model decodes; otherwise a density fitted to `images` (batches (B, H, W, C)).
-    pub fn new<E: From<GenerateError>>(
+    /// The prior, where it is what the model decodes: for one Gaussian latent.
+    pub fn prior(model: &Model, latent: &Latent) -> Option<Self> {
+        match latent {
+            Latent::Gaussian { dimensions, .. } if model.grid() == (1, 1) => {
+                Some(Self::Prior { dimensions: *dimensions })
+            }
+            _ => None,
+        }
+    }
+
+    /// A density fitted to what the model finds in `images` (batches (B, H, W, C)).
+    pub fn fitted<E: From<GenerateError>>(
         model: &Model,
-        latent: &Latent,
         selection: &Selection,
         images: impl IntoIterator<Item = std::result::Result<Tensor, E>>,
     ) -> std::result::Result<Self, E> {
         let (rows, columns) = model.grid();
-        match latent {
-            Latent::Gaussian { dimensions, .. } if rows * columns == 1 => Ok(Self::Prior { dimensions: *dimensions }),
-            _ => {
-                let mut found = Found {
-                    counts: vec![0; selection.entities + 1],
-                    cells: vec![0; rows * columns],
-                    ..Found::default()
-                };
-                for batch in images {
-                    found.add(model, &batch?, selection).map_err(GenerateError::from)?;
-                }
-                found
-                    .fit(latent.dimensions(), columns, selection)
-                    .map(|fitted| Self::Fitted(Box::new(fitted)))
-                    .map_err(E::from)
-            }
+        let (counts, cells) = (vec![0; selection.entities + 1], vec![0; rows * columns]);
+        let mut found = Found { counts, cells, ..Found::default() };
+        for batch in images {
+            found.add(model, &batch?, selection).map_err(GenerateError::from)?;
         }
+        found.fit(columns, selection).map(|fitted| Self::Fitted(Box::new(fitted))).map_err(E::from)
     }
 
     /// What is sampled, in words for a picture's title.
@@ -109,6 +107,13 @@ impl Generator {
         let plans: Vec<Plan> =
             (0..count).map(|i| self.plan(&mut random::stream(seed, "generated image", i as u64))).collect();
         let k = plans.iter().map(|plan| plan.cells.len()).max().unwrap_or(0).max(1);
+        let images = plans.chunks(model.images_at_once(k)).map(|plans| self.images(model, plans, k, device));
+        Tensor::cat(&images.collect::<Result<Vec<_>>>()?, 0)
+    }
+
+    /// The images of some plans of at most `k` entities.
+    fn images(&self, model: &Model, plans: &[Plan], k: usize, device: &Device) -> Result<Tensor> {
+        let count = plans.len();
         let d = match self {
             Self::Prior { dimensions } => *dimensions,
             Self::Fitted(fitted) => fitted.density.dimensions(),
@@ -163,8 +168,7 @@ impl Fitted {
                 break;
             }
             let cell = draw(&self.cells, rng);
-            let (y, x) = (cell / self.columns, cell % self.columns);
-            let near = |&c: &usize| y.abs_diff(c / self.columns).max(x.abs_diff(c % self.columns)) <= self.radius;
+            let near = |&other: &usize| distance(cell, other, self.columns) <= self.radius;
             if !cells.iter().any(near) {
                 cells.push(cell);
             }
@@ -189,7 +193,9 @@ fn draw(weights: &[u64], rng: &mut impl Rng) -> usize {
 /// What is being collected.
 #[derive(Default)]
 struct Found {
+    /// Of all present entities, D numbers each.
     latents: Vec<f32>,
+    dimensions: usize,
     counts: Vec<u64>,
     cells: Vec<u64>,
     images: u64,
@@ -205,6 +211,7 @@ impl Found {
             let there = (0..present.len()).filter(|k| present[*k]);
             self.counts[there.clone().count()] += 1;
             for k in there {
+                self.dimensions = means[k].len();
                 self.latents.extend(&means[k]);
                 self.cells[cells[k]] += 1;
                 self.entities += 1;
@@ -214,16 +221,11 @@ impl Found {
         Ok(())
     }
 
-    fn fit(
-        self,
-        dimensions: usize,
-        columns: usize,
-        selection: &Selection,
-    ) -> std::result::Result<Fitted, GenerateError> {
+    fn fit(self, columns: usize, selection: &Selection) -> std::result::Result<Fitted, GenerateError> {
         if self.entities == 0 {
             return Err(GenerateError::Nothing { images: self.images });
         }
-        let density = GaussianMixture::fit(&self.latents, dimensions, COMPONENTS, selection.seed)?;
+        let density = GaussianMixture::fit(&self.latents, self.dimensions, COMPONENTS, selection.seed)?;
         let Self { counts, cells, entities, .. } = self;
         Ok(Fitted { density, counts, cells, columns, radius: selection.radius, entities })
     }

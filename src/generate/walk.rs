@@ -2,7 +2,7 @@
 //!
 //! Latents are (M, D), row after row, ready for [`decoded`].
 
-use crate::model::{Cells, Model};
+use crate::model::{Cells, Compositor, Model};
 use candle_core::{DType, Device, Result, Tensor};
 
 /// Images decoded in one pass.
@@ -53,8 +53,15 @@ pub fn line(from: &[f32], to: &[f32], steps: usize) -> Vec<f32> {
     (0..steps).flat_map(|step| from.iter().zip(to).map(move |(a, b)| a + share(step) * (b - a))).collect()
 }
 
-/// E[x|z] of every row of latents (M, K, D), entity k of row m at `cells[m][k]`: M images (H·W·C) in [0, 1].
-pub fn decoded(model: &Model, z: &[f32], cells: &[Vec<usize>], device: &Device) -> Result<Vec<Vec<f32>>> {
+/// E[x|z] of every row of latents (M, K, D), entity k of row m at `cells[m][k]`: M images (H·W·C) in [0, 1]. The compositor is the
+/// model's own, or that of one image, over whose ground they then lie.
+pub fn decoded(
+    model: &Model,
+    compositor: &Compositor,
+    z: &[f32],
+    cells: &[Vec<usize>],
+    device: &Device,
+) -> Result<Vec<Vec<f32>>> {
     let k = cells.first().map_or(0, Vec::len);
     let numbers = z.len().checked_div(cells.len()).unwrap_or(0);
     let d = numbers.checked_div(k).unwrap_or(0);
@@ -62,7 +69,7 @@ pub fn decoded(model: &Model, z: &[f32], cells: &[Vec<usize>], device: &Device) 
     for (start, cells) in (0..).step_by(BATCH).zip(cells.chunks(BATCH)) {
         let z = &z[start * numbers..][..cells.len() * numbers];
         let z = Tensor::from_slice(z, (cells.len(), k, d), device)?;
-        let logits = model.compositor().compose(&model.decode(&z, &Cells::new(cells, device)?)?)?;
+        let logits = compositor.compose(&model.decode(&z, &Cells::new(cells, device)?)?)?;
         let means = model.likelihood().mean(&logits)?.flatten_from(1)?;
         images.extend(means.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?);
     }

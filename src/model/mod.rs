@@ -196,6 +196,14 @@ impl Model {
         cells + self.compositor.background_nats(self.image)
     }
 
+    /// Images that are looked at together where there are many, each with so many drawn components. Where these are large the images are
+    /// fewer, so that what is in memory at once has a bound.
+    pub fn images_at_once(&self, components: usize) -> usize {
+        const MOST_IMAGES: usize = 64;
+        const MOST_NUMBERS: usize = 1 << 26;
+        (MOST_NUMBERS / self.image.len().saturating_mul(components).max(1)).clamp(1, MOST_IMAGES)
+    }
+
     /// Extent of the images that the model reads and writes.
     pub fn image(&self) -> Extent {
         self.image

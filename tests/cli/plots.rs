@@ -85,6 +85,22 @@ fn an_autoencoder_is_drawn_as_far_as_it_goes_and_says_what_else_could_be() {
 }
 
 #[test]
+fn scenes_are_looked_through_from_any_seed_on_and_files_have_no_splits() {
+    let (shared, place) = (runs(), Place::new());
+    let grid = run_of(&shared, "grid");
+    place.mevae(&format!("plot {grid} traversals --count 1 --seed {} --out last.png", u64::MAX)).ok();
+    place.mevae("scenes --recipe single --count 30 --out digits.npz").ok();
+    place.train("--preset vae --scenes digits.npz --quiet --out run").ok();
+    place.mevae("plot run scatter --count 30 --out Scatter.SVG").ok();
+    let scatter = place.text("Scatter.SVG");
+    assert!(scatter.contains("30 scenes of digits.npz.") && !scatter.contains("split"), "{scatter}");
+    // The prior is sampled without the scenes.
+    std::fs::remove_file(place.path("digits.npz")).unwrap();
+    place.mevae("generate run --count 3 --out new.png").ok().says(&["prior"]);
+    place.refuses("plot run scatter", 1, &["digits.npz"]);
+}
+
+#[test]
 fn pictures_are_twice_as_large_at_twice_the_density() {
     let (shared, place) = (runs(), Place::new());
     let run = run_of(&shared, "vae");
@@ -155,6 +171,9 @@ fn what_cannot_be_plotted_is_refused() {
     place.refuses(&format!("plot {vae} manifold --dimensions 0,0"), 2, &["two different numbers"]);
     place.refuses(&format!("plot {vae} manifold --dimensions 0,2"), 1, &["2 latent dimensions, 0 to 1"]);
     place.refuses(&format!("plot {vae} manifold --count 65"), 2, &["--count", "64"]);
+    place.refuses(&format!("plot {vae} reconstructions --count 1001"), 2, &["--count", "1000 images"]);
+    place.refuses(&format!("plot {vae} manifold --seed 3"), 2, &["--seed", "nothing about this manifold"]);
+    place.refuses(&format!("plot {vae} kl --scenes a.npz --split test"), 2, &["a.npz", "no splits"]);
     place.refuses(&format!("plot {vae} manifold --out plane.svg"), 2, &[".png"]);
     place.refuses(&format!("plot {grid} kl --out map.svg"), 2, &["ends in .png"]);
     place.refuses(&format!("plot {vae} curves --count 3"), 2, &["--count says nothing about curves"]);

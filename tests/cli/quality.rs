@@ -1,6 +1,7 @@
 //! What is wrong with a decomposition, at any K, on disturbed scenes and on larger ones.
 
 use super::{Place, beside};
+use multi_entity_vae::scene::{DigitSet, SceneSource, Split};
 use serde_json::Value;
 
 fn json(place: &Place, line: &str) -> Value {
@@ -260,6 +261,15 @@ fn classes_and_places_are_read_off_the_latents_by_linear_probes() {
     }
     let again = place.mevae(&format!("probe {run} whole --count 60 --threads 1 --json -")).ok().out;
     assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), rows);
+    // A file has no splits: one half of it is fitted to, the other one read.
+    place.mevae("scenes --count 40 --out file.npz").ok();
+    let halves = |count| place.mevae(&format!("probe whole --scenes file.npz --count {count} --json -")).ok().out;
+    assert_eq!(halves(1000), halves(20));
+    let file =
+        SceneSource::open(place.path("file.npz").to_str().unwrap(), DigitSet::builtin(), Split::Test, 0).unwrap();
+    let objects: usize = (20..40).map(|i| file.scene(i).unwrap().labels.unwrap().len()).sum();
+    let rows: Value = serde_json::from_str(&halves(20)).unwrap();
+    assert_eq!(rows[0]["objects"].as_u64(), Some(objects as u64));
     place.refuses(&format!("probe {run} --scenes {}", super::data("images-only.npz")), 1, &["images-only.npz"]);
     place.refuses("probe", 2, &["RUNS"]);
 }

@@ -1,8 +1,8 @@
 //! `--worst`: the scenes in which most goes wrong, on a sheet.
 
-use crate::cli::{common, pictures};
+use crate::cli::pictures;
 use candle_core::Device;
-use multi_entity_vae::evaluate::{Decomposition, Errors, SceneOutcome};
+use multi_entity_vae::evaluate::{Decomposition, Errors, SceneOutcome, stack};
 use multi_entity_vae::model::Selection;
 use multi_entity_vae::picture::save_png;
 use multi_entity_vae::run::{LoadedRun, ScenesOf};
@@ -55,7 +55,7 @@ impl Worst {
         let mut rows = Vec::new();
         for seen in &self.found {
             let example = [scenes.example(seen.scene)?];
-            let images = common::stack(&example, run.model.image(), device)?;
+            let images = stack(&run.model, &example, device)?;
             let parts = Decomposition::refined(&run.model, &images, &selection, refinement)?;
             let label = format!("scene {}\n{}", seen.scene, seen.errors.to_string().replace(", ", "\n"));
             for mut row in pictures::decomposition_rows(&run.model, &parts, &example)? {

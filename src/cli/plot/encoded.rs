@@ -1,8 +1,9 @@
 //! Pictures of what the encoder says: scatter plots and KL.
 
 use super::{Picture, Subject};
-use multi_entity_vae::config::Latent;
+use multi_entity_vae::config::{Latent, Rank};
 use multi_entity_vae::evaluate::Latents;
+use multi_entity_vae::model::Selection;
 use multi_entity_vae::picture::Drawing;
 use multi_entity_vae::picture::bars::Bars;
 use multi_entity_vae::picture::kl_map::kl_map;
@@ -28,8 +29,9 @@ pub fn scatter(subject: &Subject<'_>, count: usize, dimensions: Option<(usize, u
         Latent::Gaussian { .. } => "posterior mean, in deviations of the prior N(0, 1)",
     };
     let (x, y) = (format!("z{a}: {unit}"), format!("z{b}: {unit}"));
+    let classes = if encoded.classes.iter().any(Option::is_some) { "Numbers mark each class' median." } else { "" };
     let footnote = format!(
-        "{} scenes of {}. {} Numbers mark each class' median.",
+        "{} scenes of {}. {} {classes}",
         encoded.latents.scenes,
         subject.scenes_in_words(),
         which(subject, dimensions, (a, b)),
@@ -49,7 +51,13 @@ pub fn chosen(
             anyhow::bail!("this model has {d} latent dimensions, 0 to {}: --dimensions {a},{b} is beyond them", d - 1)
         }
         Some(pair) => Ok(pair),
-        None if d == 1 => anyhow::bail!("this model has one latent dimension; a plane takes two: plot its traversals"),
+        None if d == 1 => {
+            let instead = match subject.run.config.model.latent {
+                Latent::Point { .. } => "interpolation",
+                Latent::Gaussian { .. } => "traversals",
+            };
+            anyhow::bail!("this model has one latent dimension; a plane takes two: plot its {instead}")
+        }
         None if d == 2 => Ok((0, 1)),
         None => match ranked()?.as_slice() {
             // Both in their own order, so that the picture does not turn with a small change of the KL.
@@ -92,13 +100,27 @@ pub(super) fn kl(subject: &Subject<'_>, count: usize) -> anyhow::Result<Picture>
         let total: f64 = latents.kl_map.iter().sum();
         let footnote = format!(
             "{scenes} KL of every candidate's posterior from N(0, I), in nats; {total:.2} nats over all of them. In each \
-             scene the {} candidates of largest KL are kept.",
-            subject.selection.entities
+             scene {}.",
+            kept_in_words(&subject.selection)
         );
         let title = subject.title("Mean KL of each candidate");
         return Ok(Picture::Pixels(kl_map(&title, &map, subject.run.model.grid(), &footnote, subject.density)?));
     }
     Ok(Picture::Drawing(bars_of(subject, &latents)))
+}
+
+/// Which candidates are kept.
+fn kept_in_words(selection: &Selection) -> String {
+    let Selection { entities, radius, rank_by, .. } = *selection;
+    let best = match rank_by {
+        Rank::Kl => "those of largest KL",
+        Rank::Brightness => "the brightest",
+        Rank::Random => "chosen at random",
+    };
+    match radius {
+        0 => format!("{entities} of them are kept, {best}"),
+        _ => format!("{entities} of them are kept, {best}, more than {radius} cells apart"),
+    }
 }
 
 /// The KL of each latent dimension of a model with one posterior.

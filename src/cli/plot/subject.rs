@@ -1,18 +1,14 @@
 //! What a picture is drawn of: a run, scenes, and how both are looked at.
 
-use crate::cli::common::stack;
-use crate::cli::pictures;
+use crate::cli::{common, pictures};
 use candle_core::Device;
 use image::RgbImage;
 use multi_entity_vae::config::Latent;
-use multi_entity_vae::evaluate::{Example, Latents};
+use multi_entity_vae::evaluate::{Example, Latents, stack};
 use multi_entity_vae::model::Selection;
 use multi_entity_vae::picture::Density;
 use multi_entity_vae::run::{LoadedRun, ScenesOf};
 use multi_entity_vae::scene::Split;
-
-/// Scenes looked at in one pass.
-const BATCH: usize = 64;
 
 /// A run and the scenes that it is shown.
 pub struct Subject<'a> {
@@ -37,10 +33,10 @@ impl Subject<'_> {
         format!("{what} · {}", pictures::describe(self.run))
     }
 
-    /// What the scenes are, for footnotes: "single (test split)".
+    /// What the scenes are, for footnotes: "single (test split)". A file has no splits.
     pub fn scenes_in_words(&self) -> String {
         let name = std::path::Path::new(self.scenes.source.name()).file_name().unwrap_or_default().to_string_lossy();
-        format!("{name} ({} split)", self.split)
+        if self.scenes.source.is_archive() { name.into() } else { format!("{name} ({} split)", self.split) }
     }
 
     /// D.
@@ -83,12 +79,13 @@ impl Subject<'_> {
     pub fn encoded(&self, count: usize) -> anyhow::Result<Encoded> {
         let mut latents = Latents::default();
         let mut examples = self.scenes.examples(count as u64);
+        let at_once = common::images_at_once(&self.run.model, &self.selection);
         loop {
-            let batch = examples.by_ref().take(BATCH).collect::<Result<Vec<_>, _>>()?;
+            let batch = examples.by_ref().take(at_once).collect::<Result<Vec<_>, _>>()?;
             if batch.is_empty() {
                 break;
             }
-            let images = stack(&batch, self.run.image(), self.device)?;
+            let images = stack(&self.run.model, &batch, self.device)?;
             let masks: Vec<_> = batch.into_iter().map(|example| example.masks).collect();
             latents.add(&self.run.model, &images, &masks, &self.selection)?;
         }

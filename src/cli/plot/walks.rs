@@ -2,12 +2,12 @@
 
 use super::Subject;
 use super::encoded::{chosen, ranked, which};
-use crate::cli::common::stack;
 use crate::cli::pictures::shape;
 use image::RgbImage;
 use multi_entity_vae::config::Placement;
-use multi_entity_vae::evaluate::{Decomposition, Example};
+use multi_entity_vae::evaluate::{Decomposition, Example, stack};
 use multi_entity_vae::generate::walk;
+use multi_entity_vae::model::Compositor;
 use multi_entity_vae::picture::Shape;
 use multi_entity_vae::picture::interpolation::{self, Path};
 use multi_entity_vae::picture::manifold::Manifold;
@@ -17,10 +17,6 @@ use rand::Rng;
 
 /// Scenes that dimensions are ranked by.
 const RANKED_BY: usize = 1000;
-/// Values along an axis of the plane; more are too small to see.
-const MOST_VALUES: usize = 64;
-/// Dimensions of a traversal sheet.
-const MOST_DIMENSIONS: usize = 32;
 /// Steps of an interpolation, both ends included.
 const STEPS: usize = 9;
 /// Scenes looked through for one in which something is found.
@@ -38,11 +34,13 @@ struct Found {
     cells: Vec<usize>,
     /// Which of them is meant.
     k: usize,
+    /// Over the ground of its image, where it has one.
+    compositor: Compositor,
 }
 
 impl Found {
     fn of(subject: &Subject<'_>, example: Example) -> anyhow::Result<Option<Self>> {
-        let images = stack(std::slice::from_ref(&example), subject.run.image(), subject.device)?;
+        let images = stack(&subject.run.model, std::slice::from_ref(&example), subject.device)?;
         let parts = Decomposition::of(&subject.run.model, &images, &subject.selection)?;
         let z = parts.inference.entities.mean()?.flatten_all()?.to_vec1::<f32>()?;
         let (cells, present) = (parts.cells[0].clone(), &parts.present[0]);
@@ -50,14 +48,15 @@ impl Found {
         let kl = |k: usize| parts.kl[0][k];
         let there = (0..cells.len()).filter(|k| !subject.has_grid() || present[*k]);
         let k = there.max_by(|a, b| kl(*a).total_cmp(&kl(*b)));
-        Ok(k.map(|k| Self { example, z, cells, k }))
+        let compositor = parts.inference.compositor.of_image(0)?;
+        Ok(k.map(|k| Self { example, z, cells, k, compositor }))
     }
 
     /// The first scene from `start` on in which an entity is present.
     fn from(subject: &Subject<'_>, start: u64) -> anyhow::Result<Self> {
         let len = subject.scenes.source.len();
-        for index in start..start + MOST_TRIED.min(len) {
-            if let Some(found) = Self::of(subject, subject.example(index % len)?)? {
+        for further in 0..MOST_TRIED.min(len) {
+            if let Some(found) = Self::of(subject, subject.example((start % len + further) % len)?)? {
                 return Ok(found);
             }
         }
@@ -78,28 +77,31 @@ impl Found {
     }
 }
 
+/// Whether a manifold needs scenes neither to choose its dimensions nor to begin with.
+pub fn looks_at_no_scene(subject: &Subject<'_>, dimensions: Option<(usize, usize)>) -> bool {
+    !subject.has_grid() && (dimensions.is_some() || subject.dimensions() == 2)
+}
+
 /// The decoded plane of two latent dimensions, at `count` quantiles of the prior along each.
 pub fn manifold(subject: &Subject<'_>, count: usize, dimensions: Option<(usize, usize)>) -> anyhow::Result<RgbImage> {
     subject.needs_prior("manifolds")?;
-    if count > MOST_VALUES {
-        return Err(crate::cli::usage(format!("--count: at most {MOST_VALUES} values along an axis of a manifold")));
-    }
     let (a, b) = chosen(subject, dimensions, || Ok(ranked(subject, &subject.encoded(RANKED_BY)?.latents)))?;
     let d = subject.dimensions();
     let (rows, columns) = subject.run.model.grid();
     let cell = rows / 2 * columns + columns / 2;
-    let (base, others) = match subject.has_grid() {
-        false if d == 2 => (vec![0.0; d], String::new()),
-        false => (vec![0.0; d], "The other dimensions are 0, the prior's mean. ".to_string()),
+    let model = &subject.run.model;
+    let (base, compositor, others) = match subject.has_grid() {
+        false if d == 2 => (vec![0.0; d], model.compositor().clone(), ""),
+        false => (vec![0.0; d], model.compositor().clone(), "The other dimensions are 0, the prior's mean. "),
         true => {
             let found = Found::from(subject, 0)?;
             let others = "One entity alone; its other dimensions are those of the strongest entity of a scene. ";
-            (found.entity(d).to_vec(), others.to_string())
+            (found.entity(d).to_vec(), found.compositor, others)
         }
     };
     let values = walk::prior_quantiles(count);
     let z = walk::plane(&base, (a, b), &values);
-    let images = walk::decoded(&subject.run.model, &z, &vec![vec![cell]; count * count], subject.device)?;
+    let images = walk::decoded(model, &compositor, &z, &vec![vec![cell]; count * count], subject.device)?;
     let (images, shape) = cropped(subject, images, cell);
     let name = |dimension| format!("z{dimension} (in deviations of the prior)");
     let (x, y) = (name(a), name(b));
@@ -140,11 +142,6 @@ fn cropped(subject: &Subject<'_>, images: Vec<Vec<f32>>, cell: usize) -> (Vec<Ve
 /// Each of the `count` dimensions that say most, from −3 to 3 deviations of the prior: a sheet, and frames there and back.
 pub fn traversals(subject: &Subject<'_>, count: usize) -> anyhow::Result<(RgbImage, Vec<RgbImage>)> {
     subject.needs_prior("traversals")?;
-    if count > MOST_DIMENSIONS {
-        return Err(crate::cli::usage(format!(
-            "--count: at most {MOST_DIMENSIONS} dimensions on a sheet of traversals"
-        )));
-    }
     let latents = subject.encoded(RANKED_BY)?.latents;
     let (d, kl) = (subject.dimensions(), latents.kl_of_dimensions());
     let mut order = latents.ranked();
@@ -155,17 +152,20 @@ pub fn traversals(subject: &Subject<'_>, count: usize) -> anyhow::Result<(RgbIma
     let half = (REACH / STRIDE).round() as i32;
     let values: Vec<f64> = (-half..=half).map(|step| f64::from(step) * STRIDE).collect();
     // Of a grid, one entity of a scene moves and the rest stays as it is; of one posterior, all starts from the prior's mean.
-    let (z, cells, k, start) = match subject.has_grid() {
-        false => (vec![0.0; d], vec![0], 0, "The other dimensions are 0, the prior's mean."),
+    let model = &subject.run.model;
+    let (z, cells, k, compositor, start) = match subject.has_grid() {
+        false => {
+            (vec![0.0; d], vec![0], 0, model.compositor().clone(), "The other dimensions are 0, the prior's mean.")
+        }
         true => {
-            let found = Found::from(subject, subject.seed)?;
-            (found.z, found.cells, found.k, "The strongest entity of a scene is moved; all else stays as it was found.")
+            let Found { z, cells, k, compositor, .. } = Found::from(subject, subject.seed)?;
+            (z, cells, k, compositor, "The strongest entity of a scene is moved; all else stays as it was found.")
         }
     };
     let mut dimensions = Vec::new();
     for &dimension in shown {
         let moved = walk::axis(&z, k * d + dimension, &values);
-        let images = walk::decoded(&subject.run.model, &moved, &vec![cells.clone(); values.len()], subject.device)?;
+        let images = walk::decoded(model, &compositor, &moved, &vec![cells.clone(); values.len()], subject.device)?;
         let name = kl.get(dimension).map_or(format!("z{dimension}"), |kl| format!("z{dimension} · {kl:.2} nats"));
         dimensions.push((name, images));
     }
@@ -202,7 +202,7 @@ pub fn interpolation(subject: &Subject<'_>, count: usize) -> anyhow::Result<RgbI
         let (a, b) = (Found::from(subject, rng.random_range(0..len))?, Found::from(subject, rng.random_range(0..len))?);
         let z = walk::line(a.entity(d), b.entity(d), STEPS);
         let cells: Vec<_> = (0..STEPS).map(|step| vec![between(a.cell(), b.cell(), columns, step)]).collect();
-        let steps = walk::decoded(&subject.run.model, &z, &cells, subject.device)?;
+        let steps = walk::decoded(&subject.run.model, &a.compositor, &z, &cells, subject.device)?;
         let place = |found: &Found| (found.cell() / columns, found.cell() % columns);
         let cells = subject.has_grid().then(|| [place(&a), place(&b)]);
         paths.push(Path { ends: [a.example.image, b.example.image], cells, steps });
