@@ -4,7 +4,9 @@
 use candle_core::{Device, Module, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use divan::{Bencher, counter::ItemsCount};
-use multi_entity_vae::layers::{Activation, Extent, LayerSpec, Places, Rule, Stack, bernoulli_log_prob, compose};
+use multi_entity_vae::layers::{
+    Activation, Extent, LayerSpec, Places, Rule, Stack, bernoulli_log_prob, compose, gaussian_kl, mix,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -61,6 +63,21 @@ fn composition(bencher: Bencher<'_, '_>, rule: Rule) {
     let corners: Vec<_> = (0..128).map(|i| (i % 40 - 4, i * 7 % 40 - 4)).collect();
     let places = Places::at(&corners, (36, 36), (64, 64), -16.0, &Device::Cpu).expect("places");
     bencher.counter(ItemsCount::new(128 * 36 * 36usize)).bench(|| compose(&patches, rule, 4, &places));
+}
+
+#[divan::bench]
+fn mixture(bencher: Bencher<'_, '_>) {
+    let patches = Tensor::randn(0f32, 3.0, (160, 28, 28, 4), &Device::Cpu).expect("patches");
+    let grounds = Tensor::randn(0f32, 1.0, (32, 1, 1, 3), &Device::Cpu).expect("grounds");
+    let corners: Vec<_> = (0..160).map(|i| (i % 40 - 4, i * 7 % 40 - 4)).collect();
+    let places = Places::at(&corners, (28, 28), (64, 64), -16.0, &Device::Cpu).expect("places");
+    bencher.counter(ItemsCount::new(160 * 28 * 28 * 4usize)).bench(|| mix(&patches, &grounds, 5, &places));
+}
+
+#[divan::bench]
+fn kl(bencher: Bencher<'_, '_>) {
+    let parameters = Tensor::randn(0f32, 1.0, (32, 256, 32), &Device::Cpu).expect("means and log-variances");
+    bencher.counter(ItemsCount::new(32 * 256 * 16usize)).bench(|| gaussian_kl(&parameters, 10.0));
 }
 
 #[divan::bench]

@@ -1,7 +1,7 @@
 //! Scores of disentanglement against scikit-learn's and NumPy's, code by code.
 
 use multi_entity_vae::evaluate::disentanglement::{
-    Dci, Vote, boost, factor_vae_score, mutual_information_gap, variance,
+    Dci, Vote, active_units, boost, factor_vae_score, mutual_information_gap, variance,
 };
 use serde::Deserialize;
 
@@ -32,6 +32,7 @@ struct Case {
     alone: Vec<Vec<Vec<usize>>>,
     dci: ExpectedDci,
     factor_vae: f64,
+    active: usize,
 }
 
 #[derive(Deserialize)]
@@ -58,6 +59,7 @@ fn scores_match_the_independent_implementation() {
             votes.iter().map(|(factor, variances)| Vote { factor: *factor, variances: variances.clone() }).collect()
         };
         let overall: Vec<f64> = case.codes.iter().map(|column| variance(column)).collect();
+        assert_eq!(active_units(&overall), case.active, "{}", case.name);
         let (training, others) = (votes(&case.training_votes), votes(&case.other_votes));
         near("FactorVAE", factor_vae_score(&training, &others, &overall, sizes.len()), case.factor_vae);
 

@@ -5,6 +5,9 @@ use candle_core::{DType, Device, Module, Result, Tensor, Var};
 use multi_entity_vae::layers::{Activation, Extent, LayerSpec, Stack};
 use multi_entity_vae::model::Variables;
 use multi_entity_vae::random;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::test_runner::RngSeed;
 
 fn values(shape: &[usize], name: &str) -> Result<Tensor> {
     let mut data = vec![0f32; shape.iter().product()];
@@ -56,6 +59,60 @@ fn every_layer_and_activation_agrees_with_candle_in_values_and_gradients() -> Re
         }
     }
     Ok(())
+}
+
+/// A layer of any kind, the images that it reads and how many of them.
+fn any_layer() -> impl Strategy<Value = (Extent, LayerSpec, Activation, usize)> {
+    let kind =
+        (0..3usize, 1..=40usize, 1..=8usize, 1..=4usize).prop_map(|(kind, channels, kernel, stride)| match kind {
+            0 => LayerSpec::Dense(channels),
+            1 => LayerSpec::Convolution { channels, kernel, stride },
+            _ => LayerSpec::Upconvolution { channels, kernel, stride },
+        });
+    let extent = (1..=12usize, 1..=12usize, 1..=24usize).prop_map(|(h, w, c)| Extent::new(h, w, c));
+    (extent, kind, select(Activation::ALL.to_vec()), 1..=9usize)
+}
+
+/// Values and gradients beside those of candle's operations, each within a share of the largest.
+fn agrees((extent, spec, activation, batch): (Extent, LayerSpec, Activation, usize), dtype: DType) -> Result<bool> {
+    let tolerance = if dtype == DType::F64 { 1e-10 } else { 3e-5 };
+    let variables = Variables::new(6);
+    let stack = Stack::new(extent, &[(spec, activation)], variables.builder(dtype, &Device::Cpu))?;
+    let x = values(&[batch, extent.height, extent.width, extent.channels], "x")?.to_dtype(dtype)?;
+    let x = Var::from_tensor(&x)?;
+    let (ours, theirs) = (stack.forward(&x)?, stack.reference(&x)?);
+    let direction = values(ours.dims(), "direction")?.to_dtype(dtype)?;
+    let gradients = |y: &Tensor| (y * &direction)?.sum_all()?.backward();
+    let (of_ours, of_theirs) = (gradients(&ours)?, gradients(&theirs)?);
+    let mut pairs = vec![(ours, theirs)];
+    for var in variables.all().into_iter().map(|(_, var)| var).chain([x]) {
+        pairs.push((of_ours.get(&var).unwrap().clone(), of_theirs.get(&var).unwrap().clone()));
+    }
+    for (a, b) in pairs {
+        let largest = b.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+        if !close(&a, &b, tolerance * (1.0 + largest))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+proptest! {
+    // The same cases each time, so that a change alone can fail; other ones are drawn by another seed.
+    #![proptest_config(ProptestConfig {
+        cases: 300,
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(2018),
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn any_layer_agrees_with_candle(layer in any_layer()) {
+        // A ReLU whose input rounds to either side of 0 has two right gradients in single precision.
+        let smooth = layer.2 != Activation::Relu;
+        prop_assert!(agrees(layer, DType::F64).map_err(|e| TestCaseError::fail(e.to_string()))?, "in f64");
+        prop_assert!(!smooth || agrees(layer, DType::F32).map_err(|e| TestCaseError::fail(e.to_string()))?, "in f32");
+    }
 }
 
 fn encoder_and_decoder(variables: &Variables, dtype: DType) -> Result<Stack> {

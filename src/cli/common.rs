@@ -9,7 +9,7 @@ use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{Checkpoint, CheckpointError, LoadedRun, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{SceneOptions, Split};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// "cpu (avx512); no CUDA, because …"
 pub fn device_in_words(Opened { name, fallback, .. }: &Opened) -> String {
@@ -40,6 +40,23 @@ fn shell_words_are_quoted_only_where_they_must_be() {
 /// Whether a path names a checkpoint's file, which can stand wherever a run can.
 pub fn is_checkpoint(path: &Path) -> bool {
     path.is_file() && path.extension().is_some_and(|e| e == "safetensors")
+}
+
+/// The folder of the run that a checkpoint's file lies in, if it lies where a run keeps them.
+pub fn run_of_checkpoint(file: &Path) -> Option<PathBuf> {
+    let folder = match file.parent()? {
+        here if here == Path::new("") => PathBuf::from(".."),
+        folder => folder.parent()?.to_path_buf(),
+    };
+    Some(if folder == Path::new("") { PathBuf::from(".") } else { folder })
+}
+
+#[cfg(test)]
+#[test]
+fn a_checkpoint_lies_two_levels_below_its_run() {
+    let of = |file: &str| run_of_checkpoint(Path::new(file)).unwrap();
+    let files = ["runs/a/checkpoints/best.safetensors", "checkpoints/best.safetensors", "best.safetensors"];
+    assert_eq!(files.map(of), ["runs/a", ".", ".."].map(PathBuf::from));
 }
 
 /// The model of a run's best checkpoint, or of the very checkpoint that is named.
@@ -126,13 +143,18 @@ fn open_scenes(
     split: Split,
     seed: u64,
 ) -> anyhow::Result<ScenesOf> {
+    if !flags.is_empty() && scenes.unwrap_or(&run.config.data.scenes).ends_with(".npz") {
+        return Err(usage(
+            "a file holds scenes as they are: size, objects, noise and grid lines are options of recipes",
+        ));
+    }
     let mut data = run.config.data.clone();
     let mut own = data.options();
     if let Some(scenes) = scenes {
         data.scenes = scenes.to_string();
         own = SceneOptions::default();
     }
-    Ok(ScenesOf::open_with(&data, flags.over(own), open_digits(&data.digits)?, split, seed)?)
+    Ok(ScenesOf::open_with(&data, flags.over(own)?, open_digits(&data.digits)?, split, seed)?)
 }
 
 /// `--split` of scenes to look at: test, where none is named. A file has none.

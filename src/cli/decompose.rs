@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, requires = "scenes", value_parser = common::parse_split)]
     split: Option<Split>,
     /// Seed of --scenes
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, requires = "scenes")]
     seed: u64,
     /// Keep this many entities instead of the run's own K
     #[arg(long)]

@@ -93,7 +93,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     let (step, name) = (run.progress.step, scenes.source.name());
     let (folder, seed) = (args.run.display(), args.seed);
-    let split = if scenes.source.is_archive() { String::new() } else { format!("{split} ") };
+    let split = scenes.split().map_or(String::new(), |split| format!("{split} "));
     let title = format!("{folder} after {step} steps; {split}scenes of {name}, seed {seed}");
     match &reports[..] {
         [At { report, .. }] => args.show(report, format!("{title}\n{report}"), report),

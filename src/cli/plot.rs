@@ -33,8 +33,8 @@ pub struct Args {
     /// The file to write; its ending chooses the format [default: KIND.png or KIND.svg in the run's folder]
     #[arg(long)]
     out: Option<PathBuf>,
-    /// How many: images (reconstructions 10, samples 40), values along an axis (manifold 20), scenes (scatter the run's training.evaluation_scenes, kl 1000),
-    /// dimensions (traversals: all, at most 32), pairs (interpolation 6)
+    /// How many: images (reconstructions 10, samples 40; at most 1000), values along an axis (manifold 20; 64), scenes (scatter the run's
+    /// training.evaluation_scenes, kl 1000; 60000), dimensions (traversals all; 32), pairs (interpolation 6; 100)
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
     /// Recipe (digits, air, survey, single, sprite, sprites, tetrominoes) or .npz file [default: the run's own]
@@ -147,13 +147,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     // Of a checkpoint that is named, the run that it belongs to.
-    let path = std::path::absolute(&args.run)?;
-    let beside = path.parent().unwrap_or(Path::new(""));
     let (folder, checkpoint) = match common::is_checkpoint(&args.run) {
         true => {
-            (beside.parent().filter(|run| run.join("config.toml").is_file()).unwrap_or(beside), args.run.file_stem())
+            let run = common::run_of_checkpoint(&args.run).filter(|run| run.join("config.toml").is_file());
+            let beside = args.run.parent().unwrap_or(Path::new("")).to_path_buf();
+            (run.unwrap_or(beside), args.run.file_stem())
         }
-        false => (args.run.as_path(), None),
+        false => (args.run.clone(), None),
     };
     // Pictures of another checkpoint than the run's own do not replace the run's.
     let name = match checkpoint {
@@ -161,7 +161,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         None => args.kind.name().to_string(),
     };
     let density = if args.scale == 2 { Density::Double } else { Density::Single };
-    let picture = draw(&args, folder, &run, &device, density)?;
+    let picture = draw(&args, &folder, &run, &device, density)?;
     let format = match (&args.out, &picture) {
         (Some(out), _) => extension(out),
         (None, Picture::Svg(_)) => "svg".into(),
@@ -186,7 +186,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let places = match &args.out {
             Some(out) if extension(out) == format => vec![out.clone()],
             Some(out) => vec![out.with_extension(format)],
-            None => place::candidates(folder, &format!("{name}.{format}")),
+            None => place::candidates(&folder, &format!("{name}.{format}")),
         };
         common::say(place::write_first(&places, &bytes)?.display().to_string())?;
     }
@@ -248,20 +248,22 @@ fn draw(
         }
         _ => {}
     }
+    let asked = args.scenes.is_some() || args.split.is_some() || args.seed.is_some();
+    if asked && args.kind == Kind::Manifold && walks::needs_no_scenes(run, args.dimensions) {
+        return Err(usage("--scenes, --split and --seed say nothing about this manifold: its plane needs no scenes"));
+    }
     let split = common::split_of(run, args.scenes.as_deref(), args.split)?;
     let scenes = common::scenes_for(run, args.scenes.as_deref(), split, seed)?;
     let selection = common::selection(run, None, seed)?;
-    let subject = Subject { run, scenes: &scenes, split, seed, selection, device, density };
-    let asked = args.scenes.is_some() || args.split.is_some() || args.seed.is_some();
-    if asked && args.kind == Kind::Manifold && walks::looks_at_no_scene(&subject, args.dimensions) {
-        return Err(usage("--scenes, --split and --seed say nothing about this manifold: its plane needs no scene"));
-    }
+    let subject = Subject { run, scenes: &scenes, seed, selection, device, density };
     Ok(match args.kind {
         Kind::Reconstructions => Picture::Pixels(subject.reconstructions(count(10))?),
         Kind::Manifold => Picture::Pixels(manifold(&subject, count(20), args.dimensions)?),
-        Kind::Scatter => {
-            Picture::Drawing(scatter(&subject, count(run.config.training.evaluation_scenes as usize), args.dimensions)?)
-        }
+        Kind::Scatter => Picture::Drawing(scatter(
+            &subject,
+            count(args.kind.most().0.min(run.config.training.evaluation_scenes) as usize),
+            args.dimensions,
+        )?),
         Kind::Interpolation => Picture::Pixels(interpolation(&subject, count(6))?),
         Kind::Traversals => {
             let (sheet, frames) = traversals(&subject, count(32))?;

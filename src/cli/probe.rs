@@ -64,11 +64,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 continue;
             }
             for (objects_of, single) in [("all scenes", false), ("scenes of one object", true)] {
+                let there = fitted.has(single) && read.has(single);
                 let (objects, covered) = read.described(cells, single);
                 let fitted = fitted.described(cells, single).0;
                 let dimensions = fitted.first().map_or(0, |object| object.code.len());
                 let Some(scores) = probe(&fitted, &objects) else {
-                    let why = if read.has(single) { "no object has a code in" } else { "there are no" };
+                    let why = if there { "too few objects have a code in" } else { "there are too few objects in" };
                     common::tell(&format!("{}: nothing can be read, {why} {objects_of}", path.display()));
                     continue;
                 };

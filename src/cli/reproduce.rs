@@ -2,10 +2,10 @@
 
 use super::common;
 use super::compute::Compute;
+use super::interrupt;
 use super::plan::Plan;
 use super::progress::Talk;
 use super::session::{Limits, Place};
-use super::{interrupt, usage};
 use anyhow::Context;
 use multi_entity_vae::config::Config;
 use multi_entity_vae::run::{Checkpoint, FolderError, Maker, RunFolder, Verdict, compare};
@@ -64,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     let (folder, lock) = RunFolder::create(&out, false, &config).map_err(|e| match e {
-        FolderError::Occupied(path) => usage(format!("{} already holds a run; choose another --out", path.display())),
+        FolderError::Occupied(path) => anyhow::anyhow!("{} already holds a run; choose another --out", path.display()),
         e => e.into(),
     })?;
     let limits = Limits { seconds: None, talk: Talk::unless(args.quiet), told_elsewhere: args.out.is_none() };

@@ -1,5 +1,6 @@
 //! The options of a recipe's scenes as flags.
 
+use super::usage;
 use clap::builder::RangedU64ValueParser;
 use multi_entity_vae::scene::SceneOptions;
 
@@ -31,7 +32,7 @@ impl SceneFlags {
     }
 
     /// The options, those that were chosen over others.
-    pub fn over(&self, other: SceneOptions) -> SceneOptions {
+    pub fn over(&self, other: SceneOptions) -> anyhow::Result<SceneOptions> {
         let mut options = other;
         options.size = self.size.or(options.size);
         options.objects = self.objects.or(options.objects);
@@ -39,6 +40,9 @@ impl SceneFlags {
         disturbance.noise = self.noise.unwrap_or(disturbance.noise);
         disturbance.grid_lines = self.grid_lines.unwrap_or(disturbance.grid_lines);
         disturbance.grid_period = self.grid_period.unwrap_or(disturbance.grid_period);
-        options
+        if self.grid_period.is_some() && options.disturbance.grid_lines == 0.0 {
+            return Err(usage("--grid-period says nothing without --grid-lines"));
+        }
+        Ok(options)
     }
 }

@@ -40,7 +40,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.out.exists() && !args.overwrite {
         return Err(usage(format!("{} is there already; --overwrite replaces it", args.out.display())));
     }
-    let (options, digits) = (args.options.over(SceneOptions::default()), open_digits(&args.digits)?);
+    let (options, digits) = (args.options.over(SceneOptions::default())?, open_digits(&args.digits)?);
     let source = SceneSource::from_recipe_with(args.recipe, options, digits, args.split, args.seed)?;
     if !source.endless() && args.count > source.len() {
         return Err(usage(format!(

@@ -27,7 +27,7 @@ pub struct Args {
     /// Folder of the sweep; one that was begun is gone on with, and finished runs are left alone
     #[arg(long)]
     out: PathBuf,
-    /// Runs at the same time, as far as memory allows
+    /// Runs at the same time; each takes the memory of one training
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     jobs: u64,
     /// Print what would be run and stop

@@ -115,8 +115,8 @@ impl Resumed {
     /// Opens a run, or the run of a checkpoint that is named.
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let named = common::is_checkpoint(path).then_some(path);
-        let root = named.map_or(Some(path), |file| file.parent()?.parent()).unwrap_or(Path::new(""));
-        let folder = RunFolder::open(if root == Path::new("") { Path::new(".") } else { root })?;
+        let root = named.map_or(Some(path.to_path_buf()), common::run_of_checkpoint);
+        let folder = RunFolder::open(root.as_deref().unwrap_or(path))?;
         let lock = folder.lock()?;
         folder.clean(&lock)?;
         let checkpoint = match named {

@@ -195,7 +195,6 @@ fn draw(weights: &[u64], rng: &mut impl Rng) -> usize {
 struct Found {
     /// Of all present entities, D numbers each.
     latents: Vec<f32>,
-    dimensions: usize,
     counts: Vec<u64>,
     cells: Vec<u64>,
     images: u64,
@@ -211,7 +210,6 @@ impl Found {
             let there = (0..present.len()).filter(|k| present[*k]);
             self.counts[there.clone().count()] += 1;
             for k in there {
-                self.dimensions = means[k].len();
                 self.latents.extend(&means[k]);
                 self.cells[cells[k]] += 1;
                 self.entities += 1;
@@ -225,7 +223,8 @@ impl Found {
         if self.entities == 0 {
             return Err(GenerateError::Nothing { images: self.images });
         }
-        let density = GaussianMixture::fit(&self.latents, self.dimensions, COMPONENTS, selection.seed)?;
+        let dimensions = self.latents.len() / self.entities as usize;
+        let density = GaussianMixture::fit(&self.latents, dimensions, COMPONENTS, selection.seed)?;
         let Self { counts, cells, entities, .. } = self;
         Ok(Fitted { density, counts, cells, columns, radius: selection.radius, entities })
     }

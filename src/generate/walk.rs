@@ -5,9 +5,6 @@
 use crate::model::{Cells, Compositor, Model};
 use candle_core::{DType, Device, Result, Tensor};
 
-/// Images decoded in one pass.
-const BATCH: usize = 64;
-
 /// `count` values that cut N(0, 1) into parts of equal probability: Φ⁻¹((i + ½) / count), rising.
 pub fn prior_quantiles(count: usize) -> Vec<f64> {
     (0..count).map(|i| normal_quantile((i as f64 + 0.5) / count as f64)).collect()
@@ -66,7 +63,8 @@ pub fn decoded(
     let numbers = z.len().checked_div(cells.len()).unwrap_or(0);
     let d = numbers.checked_div(k).unwrap_or(0);
     let mut images = Vec::with_capacity(cells.len());
-    for (start, cells) in (0..).step_by(BATCH).zip(cells.chunks(BATCH)) {
+    let at_once = model.images_at_once(k);
+    for (start, cells) in (0..).step_by(at_once).zip(cells.chunks(at_once)) {
         let z = &z[start * numbers..][..cells.len() * numbers];
         let z = Tensor::from_slice(z, (cells.len(), k, d), device)?;
         let logits = compositor.compose(&model.decode(&z, &Cells::new(cells, device)?)?)?;

@@ -27,6 +27,7 @@ macro_rules! page {
         #[doc = "[`speed`]: speed"]
         #[doc = "[`gpu`]: gpu"]
         #[doc = "[`reliability`]: reliability"]
+        #[doc = "[`layers`]: crate::layers"]
         #[doc = ""]
         #[doc = include_str!($text)]
         pub mod $name {}

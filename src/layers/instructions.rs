@@ -85,6 +85,19 @@ pub(super) fn dispatch<K: WithSimd>(kernel: K) -> K::Output {
     ARCH.get_or_init(|| Instructions::in_use().ok().and_then(Instructions::arch).unwrap_or_default()).dispatch(kernel)
 }
 
+/// Vector registers of the instruction set in use.
+pub(super) fn registers() -> usize {
+    struct Registers;
+    impl WithSimd for Registers {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::REGISTER_COUNT
+        }
+    }
+    dispatch(Registers)
+}
+
 /// Numbers in a vector of the instruction set in use.
 pub(super) fn lanes<T: Real>() -> usize {
     struct Lanes<T>(std::marker::PhantomData<T>);

@@ -16,15 +16,21 @@
 // Tiles are walked by indices that the compiler unrolls; iterators over them leave the sums in memory.
 #![allow(clippy::needless_range_loop)]
 
-use super::instructions::{dispatch, lanes};
+use super::instructions::{dispatch, lanes, registers};
 use super::real::{Real, Simd, WithSimd};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
-/// Vectors of a tile at most. Three of them leave registers for B and A beside 8 rows (of 32 registers) or 4 (of 16).
+/// Vectors of a tile at most.
 const VECTORS: usize = 3;
 /// Rows of a tile at most.
 const ROWS: usize = 8;
+
+/// How many vectors a tile has at most beside so many registers: 8 rows of 3 sums leave some of 32 for B and A, 6 rows of 2 some of 16. With
+/// one more a sum has no register, and every step along the inner dimension waits for memory.
+const fn most_vectors(registers: usize) -> usize {
+    if registers >= 32 { VECTORS } else { 2 }
+}
 
 /// Rows of numbers inside a slice, which may overlap. Row i is the runs `data[starts[i] + runs[0]..][..length]`,
 /// `data[starts[i] + runs[1]..][..length]`, … one after the other.
@@ -49,7 +55,7 @@ pub(super) struct Panels<'a, T: Real> {
 enum Form {
     /// Row after row: what a matrix of whole vectors needs no arranging for.
     Rows,
-    /// Cut into panels of at most [`VECTORS`] vectors of columns, each stored row after row; what is missing from the last vector is
+    /// Cut into panels of [`most_vectors`] vectors of columns, each stored row after row; what is missing from the last vector is
     /// zero.
     Panels,
     /// Column after column: a matrix of few columns, which would leave most of a vector empty.
@@ -60,9 +66,9 @@ enum Form {
 const NARROW: usize = 4;
 
 /// How many vectors each panel of a matrix with that many columns has: as equal as they can be.
-fn panel_widths(columns: usize, lanes: usize) -> impl Iterator<Item = usize> + Clone {
+fn panel_widths(columns: usize, lanes: usize, registers: usize) -> impl Iterator<Item = usize> + Clone {
     let vectors = columns.div_ceil(lanes);
-    let panels = vectors.div_ceil(VECTORS);
+    let panels = vectors.div_ceil(most_vectors(registers));
     (0..panels).map(move |j| vectors / panels + usize::from(j < vectors % panels))
 }
 
@@ -151,7 +157,7 @@ fn in_panels<T: Real>(depth: usize, columns: usize, arrange: impl Fn(usize, usiz
     let mut data = vec![T::zero(); columns.next_multiple_of(lanes) * depth];
     let mut panels = Vec::new();
     let (mut rest, mut first) = (data.as_mut_slice(), 0);
-    for vectors in panel_widths(columns, lanes) {
+    for vectors in panel_widths(columns, lanes, registers()) {
         let (panel, others) = rest.split_at_mut(vectors * lanes * depth);
         panels.push((first, vectors * lanes, panel));
         (rest, first) = (others, first + vectors * lanes);
@@ -222,7 +228,7 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> WithSimd for Multiply<'_, T, F> {
             };
         }
         let (data, mut first) = (T::vectors::<S>(&self.panels.data), 0);
-        for vectors in panel_widths(columns, lanes) {
+        for vectors in panel_widths(columns, lanes, S::REGISTER_COUNT) {
             let panel = match form {
                 Form::Rows => Panel { vectors: &data[first..], pitch: columns / lanes, first },
                 _ => Panel { vectors: &data[first * depth..], pitch: vectors, first },
@@ -284,6 +290,7 @@ impl<T: Real, F: FnMut(usize, usize, &[T])> Multiply<'_, T, F> {
         while row < rows {
             row += match rows - row {
                 5.. if S::REGISTER_COUNT >= 32 => self.tile::<S, ROWS, V>(simd, panel, row),
+                5.. => self.tile::<S, 6, V>(simd, panel, row),
                 3.. => self.tile::<S, 4, V>(simd, panel, row),
                 _ => self.tile::<S, 1, V>(simd, panel, row),
             };
@@ -379,6 +386,8 @@ impl<T: Real> WithSimd for Accumulate<'_, T> {
                 let at = (run + l, i * length + l);
                 l += match length - l {
                     ROWS.. if S::REGISTER_COUNT >= 32 => self.rows::<S, ROWS>(simd, at),
+                    // After sixes alone two would be left, which take as long as six: two fours come out even.
+                    left @ 6.. if S::REGISTER_COUNT < 32 && left % 6 != 2 => self.rows::<S, 6>(simd, at),
                     4.. => self.rows::<S, 4>(simd, at),
                     _ => self.rows::<S, 1>(simd, at),
                 };
@@ -393,7 +402,7 @@ impl<T: Real> Accumulate<'_, T> {
     #[inline(always)]
     fn rows<S: Simd, const M: usize>(&mut self, simd: S, at: (usize, usize)) -> usize {
         let mut first = 0;
-        for vectors in panel_widths(self.columns, T::width::<S>()) {
+        for vectors in panel_widths(self.columns, T::width::<S>(), S::REGISTER_COUNT) {
             match vectors {
                 1 => self.tile::<S, M, 1>(simd, at, first),
                 2 => self.tile::<S, M, 2>(simd, at, first),

@@ -114,6 +114,11 @@ impl ScenesOf {
         (0..count).map(|index| self.example(index))
     }
 
+    /// Which split of their recipe they are; a file has none.
+    pub fn split(&self) -> Option<Split> {
+        (!self.source.is_archive()).then_some(self.split)
+    }
+
     /// What becomes of grey pixels.
     pub fn binarisation(&self) -> Binarisation {
         self.binarisation
@@ -141,7 +146,7 @@ impl ScenesOf {
             Binarisation::Dynamic => draw(pixels, random::stream(self.seed, "binarisation", index)),
             // Not the run's seed: it is the data that are fixed. A file is the same images whatever they are used for.
             Binarisation::Static => {
-                let split = if self.source.is_archive() { "archive".into() } else { self.split.to_string() };
+                let split = self.split().map_or("archive".into(), |split| split.to_string());
                 let purpose = format!("static binarisation/{split}");
                 draw(pixels, random::stream(STATIC_SEED, &purpose, index));
             }

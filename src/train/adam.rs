@@ -105,7 +105,6 @@ impl Adam {
         let gradients = self.variables.iter().map(gradient).collect::<Result<Vec<_>>>()?;
         let pairs = self.variables.iter().zip(&gradients);
         let variables: Vec<_> = pairs.map(|(m, gradient)| [m.var.as_tensor(), &m.mean, &m.square, gradient]).collect();
-        // Several devices would average their gradients here.
         numbers.measure(&variables, terms)?;
         adam_on_gpu(numbers, [BETA1, BETA2], EPSILON, &variables)
     }

@@ -92,7 +92,7 @@ impl Trainer {
         if let Some(inputs) = &gpu.inputs {
             let work = || {
                 let loss = self.loss(&plan, &inputs.images, &inputs.noise)?;
-                let gradients = self.deposit.backward(&loss.total()?)?;
+                let gradients = self.gradients(&loss)?;
                 self.adam.step_as_measured(&gradients, loss.terms(), &gpu.numbers)
             };
             match (&gpu.recorded, &self.device) {

@@ -238,8 +238,7 @@ impl Trainer {
         let trouble = match self.trouble_with_loss(&report, images)? {
             Some(trouble) => Some(trouble),
             None => {
-                // Several devices would average their gradients right after this line: nothing has read them yet.
-                let gradients = self.deposit.backward(&loss.total()?)?;
+                let gradients = self.gradients(&loss)?;
                 report.gradient_norm = self.adam.gradient_norm(&gradients)?;
                 let trouble = self.trouble_with_gradient(report.gradient_norm, &gradients)?;
                 if trouble.is_none() {
@@ -254,6 +253,11 @@ impl Trainer {
         self.steps = self.steps.after(trouble, self.config.training.on_nonfinite)?;
         report.skipped = self.steps.skipped;
         Ok(report)
+    }
+
+    /// All there is of a loss's gradients, before anything has read them: several devices would average theirs here.
+    fn gradients(&self, loss: &Loss) -> candle_core::Result<GradStore> {
+        self.deposit.backward(&loss.total()?)
     }
 
     /// What the step to come is about to say, given the terms of its loss.

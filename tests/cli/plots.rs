@@ -103,14 +103,19 @@ fn scenes_are_looked_through_from_any_seed_on_and_files_have_no_splits() {
 #[test]
 fn pictures_are_twice_as_large_at_twice_the_density() {
     let (shared, place) = (runs(), Place::new());
-    let run = run_of(&shared, "vae");
-    for kind in ["manifold", "kl", "scatter", "interpolation"] {
-        let line = format!("plot {run} {kind} --count 4 --out");
+    for (name, kind) in ["vae", "grid"].into_iter().flat_map(|name| {
+        let kinds = ["reconstructions", "samples", "manifold", "kl", "scatter", "traversals", "interpolation"];
+        kinds.map(|kind| (name, kind))
+    }) {
+        let line = format!("plot {} {kind} --count 4 --out", run_of(&shared, name));
         place.mevae(&format!("{line} once.png")).ok();
         place.mevae(&format!("{line} twice.png --scale 2")).ok();
         let (once, twice) = (size(place.path("once.png")), size(place.path("twice.png")));
-        assert_eq!((2 * once.0, 2 * once.1), twice, "{kind}");
+        assert_eq!((2 * once.0, 2 * once.1), twice, "{kind} of {name}");
     }
+    let side = |file: &str| frames(place.read(file))[0].buffer().dimensions();
+    assert_eq!(side("twice.gif"), (2 * side("once.gif").0, 2 * side("once.gif").1));
+    let run = run_of(&shared, "vae");
     let width = |flags: &str| {
         place.mevae(&format!("plot {run} curves --out curves.svg {flags}")).ok();
         let svg = place.text("curves.svg");

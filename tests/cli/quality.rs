@@ -127,6 +127,7 @@ fn a_checkpoint_reads_scenes_larger_than_those_it_was_trained_on() {
     assert_eq!(entities.as_array().unwrap().len(), 16);
 
     place.refuses(&format!("evaluate {run} --scenes digits --size 64 --objects 30"), 1, &["objects: at most 6"]);
+    place.refuses(&format!("evaluate {run} --grid-period 5"), 2, &["--grid-period says nothing without --grid-lines"]);
     place.refuses(
         &format!("evaluate {run} --scenes air --size 96"),
         1,

@@ -131,6 +131,7 @@ def case(name, code, noise, seed):
         "alone": alone(codes, factors, test_codes),
         "dci": dci(codes, factors, test_codes, test_factors),
         "factor_vae": factor_vae(training, others, codes),
+        "active": int((codes.var(axis=0, ddof=1) > 0.01).sum()),
     }
 
 

@@ -111,16 +111,18 @@ pub(super) fn kl(subject: &Subject<'_>, count: usize) -> anyhow::Result<Picture>
 
 /// Which candidates are kept.
 fn kept_in_words(selection: &Selection) -> String {
-    let Selection { entities, radius, rank_by, .. } = *selection;
+    let Selection { entities, radius, overlap, rank_by, .. } = *selection;
     let best = match rank_by {
         Rank::Kl => "those of largest KL",
         Rank::Brightness => "the brightest",
         Rank::Random => "chosen at random",
     };
-    match radius {
-        0 => format!("{entities} of them are kept, {best}"),
-        _ => format!("{entities} of them are kept, {best}, more than {radius} cells apart"),
-    }
+    let apart = match radius {
+        0 => String::new(),
+        radius => format!(", each at least {} cells from the others where there is room", radius + 1),
+    };
+    let different = if overlap < 1.0 { ", none of them to draw what a better one draws" } else { "" };
+    format!("{entities} of them are kept, {best}{apart}{different}")
 }
 
 /// The KL of each latent dimension of a model with one posterior.

@@ -8,13 +8,11 @@ use multi_entity_vae::evaluate::{Example, Latents, stack};
 use multi_entity_vae::model::Selection;
 use multi_entity_vae::picture::Density;
 use multi_entity_vae::run::{LoadedRun, ScenesOf};
-use multi_entity_vae::scene::Split;
 
 /// A run and the scenes that it is shown.
 pub struct Subject<'a> {
     pub run: &'a LoadedRun,
     pub scenes: &'a ScenesOf,
-    pub split: Split,
     pub seed: u64,
     pub selection: Selection,
     pub device: &'a Device,
@@ -36,7 +34,7 @@ impl Subject<'_> {
     /// What the scenes are, for footnotes: "single (test split)". A file has no splits.
     pub fn scenes_in_words(&self) -> String {
         let name = std::path::Path::new(self.scenes.source.name()).file_name().unwrap_or_default().to_string_lossy();
-        if self.scenes.source.is_archive() { name.into() } else { format!("{name} ({} split)", self.split) }
+        self.scenes.split().map_or(name.to_string(), |split| format!("{name} ({split} split)"))
     }
 
     /// D.

@@ -4,7 +4,7 @@ use super::Subject;
 use super::encoded::{chosen, ranked, which};
 use crate::cli::pictures::shape;
 use image::RgbImage;
-use multi_entity_vae::config::Placement;
+use multi_entity_vae::config::{Latent, Placement};
 use multi_entity_vae::evaluate::{Decomposition, Example, stack};
 use multi_entity_vae::generate::walk;
 use multi_entity_vae::model::Compositor;
@@ -13,6 +13,7 @@ use multi_entity_vae::picture::interpolation::{self, Path};
 use multi_entity_vae::picture::manifold::Manifold;
 use multi_entity_vae::picture::traversal::Traversals;
 use multi_entity_vae::random;
+use multi_entity_vae::run::LoadedRun;
 use rand::Rng;
 
 /// Scenes that dimensions are ranked by.
@@ -78,8 +79,10 @@ impl Found {
 }
 
 /// Whether a manifold needs scenes neither to choose its dimensions nor to begin with.
-pub fn looks_at_no_scene(subject: &Subject<'_>, dimensions: Option<(usize, usize)>) -> bool {
-    !subject.has_grid() && (dimensions.is_some() || subject.dimensions() == 2)
+pub fn needs_no_scenes(run: &LoadedRun, dimensions: Option<(usize, usize)>) -> bool {
+    let latent = &run.config.model.latent;
+    let gaussian = matches!(latent, Latent::Gaussian { .. });
+    gaussian && run.model.grid() == (1, 1) && (dimensions.is_some() || latent.dimensions() == 2)
 }
 
 /// The decoded plane of two latent dimensions, at `count` quantiles of the prior along each.
@@ -208,13 +211,17 @@ pub fn interpolation(subject: &Subject<'_>, count: usize) -> anyhow::Result<RgbI
         paths.push(Path { ends: [a.example.image, b.example.image], cells, steps });
     }
     let how = match subject.has_grid() {
-        false => "From the posterior mean of one image to another's, in a straight line.",
+        false => "From the posterior mean of one image to another's, in a straight line",
         true => {
             "From the framed entity of one scene to that of another: the posterior mean in a straight line, the cell along with \
-             it; the entity is drawn alone."
+             it; the entity is drawn alone"
         }
     };
-    let footnote = format!("{how} Scenes of {}.", subject.scenes_in_words());
+    let ground = match subject.run.model.compositor() {
+        Compositor::Mixture { .. } => " over the first scene's ground",
+        _ => "",
+    };
+    let footnote = format!("{how}{ground}. Scenes of {}.", subject.scenes_in_words());
     let title = subject.title("Interpolations");
     let grid = subject.run.model.grid();
     Ok(interpolation::interpolation(&title, shape(subject.run.image()), &paths, grid, &footnote, subject.density)?)

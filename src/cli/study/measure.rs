@@ -119,7 +119,7 @@ pub fn with_test_digits<T>(
     let scenes = common::scenes_for(run, None, Split::Test, seed)?;
     let selection = common::selection(run, None, seed)?;
     let density = super::draw::DENSITY;
-    look(&Subject { run, scenes: &scenes, split: Split::Test, seed, selection, device, density })
+    look(&Subject { run, scenes: &scenes, seed, selection, device, density })
 }
 
 /// Share of points whose nearest other point is of their class; none of fewer than two points.

@@ -31,6 +31,11 @@ use std::ops::Range;
 /// 2016, section 5.2).
 pub const ACTIVE: f64 = 0.01;
 
+/// How many of a code's numbers are active, given their variances over the data.
+pub fn active_units(variances: &[f64]) -> usize {
+    variances.iter().filter(|variance| **variance > ACTIVE).count()
+}
+
 /// How a code is examined.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
@@ -45,7 +50,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// In the proportions of the published evaluations, which have 10,000 examples and 800 votes.
+    /// Of 10,000 examples 800 votes, as Kim & Mnih (2018) have; of others in proportion.
     pub fn new(examples: usize, seed: u64) -> Self {
         Self { examples, votes: (examples * 2).div_ceil(25), images_of_a_vote: 64, seed }
     }
@@ -96,7 +101,7 @@ impl Observations {
         let (training, others) = (part(&self.training_votes), part(&self.other_votes));
         Scores {
             dimensions: codes.len(),
-            active_units: overall.iter().filter(|v| **v > ACTIVE).count(),
+            active_units: active_units(&overall),
             mig: mutual_information_gap(codes, factors),
             factor_vae: factor_vae_score(&training, &others, &overall, factors.len()),
             dci: Dci::of((codes, factors), (&self.tests.0[numbers], &self.tests.1)),
