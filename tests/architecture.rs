@@ -28,8 +28,8 @@ const MAY_USE: [(&str, &[&str]); 14] = [
     ("evaluate", &["config::Binarisation", "model", "random"]),
     ("generate", &["config", "evaluate", "model", "random"]),
     ("run", &["config", "device", "evaluate", "files", "layers", "model", "random", "scene", "train"]),
-    // Pages alone.
-    ("guide", &[]),
+    // Pages alone, and a link.
+    ("guide", &["layers"]),
     // The program: a crate of its own that sees the library from outside.
     ("cli", &[]),
 ];

@@ -7,7 +7,7 @@ use multi_entity_vae::device::Opened;
 use multi_entity_vae::layers::Extent;
 use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::run::{Checkpoint, CheckpointError, LoadedRun, RunFolder, ScenesOf, open_digits};
-use multi_entity_vae::scene::{SceneOptions, Split};
+use multi_entity_vae::scene::{SceneOptions, SourceError, Split};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
@@ -143,10 +143,9 @@ fn open_scenes(
     split: Split,
     seed: u64,
 ) -> anyhow::Result<ScenesOf> {
-    if !flags.is_empty() && scenes.unwrap_or(&run.config.data.scenes).ends_with(".npz") {
-        return Err(usage(
-            "a file holds scenes as they are: size, objects, noise and grid lines are options of recipes",
-        ));
+    let name = scenes.unwrap_or(&run.config.data.scenes);
+    if !flags.is_empty() && name.ends_with(".npz") {
+        return Err(SourceError::Fixed(name.into()).into());
     }
     let mut data = run.config.data.clone();
     let mut own = data.options();
