@@ -60,20 +60,7 @@
 //! In the dense model products are some 60 % (of an Intel Xeon's time), Adam 15 % (a square root and a division for every parameter, and
 //! 7 numbers moved for it), transposed weights 5 %, clearing of memory 4 %.
 //!
-//! How a training step of the default model grows (`cargo bench --bench scaling`, milliseconds per image, two threads of an AMD EPYC with AVX-512,
-//! medians of 15 steps in one run):
-//!
-//! | what grows | sizes | ms per image |
-//! |---|---|---|
-//! | entities K | 1, 2, 4, 8, 16 | 0.69, 0.74, 0.64, 0.98, 1.20 |
-//! | cells N | 16, 64, 256, 1024 | 0.41, 0.49, 0.80, 1.97 |
-//! | pixels (batch 8) | 32², 64², 128², 256² | 0.63, 0.93, 2.13, 7.56 |
-//! | batch | 1, 8, 32, 128, 512 | 4.15, 0.92, 0.63, 0.56, 0.55 |
-//! | threads | 1, 2 | 1.10, 0.63 |
-//!
-//! Entities cost 0.04 ms each, beside an encoder that does not ask how many are kept (the first three differ by no more than one run does from the
-//! next). Cells and pixels are linear once they outweigh what a step costs whatever its size: Adam and its gradients, about 3.6 ms for a million parameters,
-//! which is also what makes small batches dear and large ones flat.
+//! How a step grows with entities, cells, pixels, batch and threads is told in [`guide::speed`](crate::guide::speed).
 //!
 //! Shapes that are slow: a kernel whose side is no multiple of the stride (missing taps are multiplied as zeros), channel counts that
 //! fill no vector (16 numbers with AVX-512, 8 with AVX2), and transposed convolutions to 5–15 channels.
