@@ -120,10 +120,11 @@ pub fn scenes_and_model(
     run: LoadedRun,
     scenes: Option<&str>,
     flags: &SceneFlags,
-    split: Split,
+    split: Option<Split>,
     seed: u64,
     device: &Device,
 ) -> anyhow::Result<(ScenesOf, LoadedRun)> {
+    let split = split_of(&run, scenes, split)?;
     let scenes = open_scenes(&run, scenes, flags, split, seed)?;
     let own = run.image();
     let run = run.at(scenes.image(), device).map_err(|e| misfit(&scenes, own, &e))?;
@@ -143,9 +144,8 @@ fn open_scenes(
     split: Split,
     seed: u64,
 ) -> anyhow::Result<ScenesOf> {
-    let name = scenes.unwrap_or(&run.config.data.scenes);
-    if !flags.is_empty() && name.ends_with(".npz") {
-        return Err(SourceError::Fixed(name.into()).into());
+    if let Some(file) = file_of(run, scenes).filter(|_| !flags.is_empty()) {
+        return Err(SourceError::Fixed(file.into()).into());
     }
     let mut data = run.config.data.clone();
     let mut own = data.options();
@@ -158,13 +158,15 @@ fn open_scenes(
 
 /// `--split` of scenes to look at: test, where none is named. A file has none.
 pub fn split_of(run: &LoadedRun, scenes: Option<&str>, asked: Option<Split>) -> anyhow::Result<Split> {
-    let name = scenes.unwrap_or(&run.config.data.scenes);
-    match asked {
-        Some(_) if name.ends_with(".npz") => {
-            Err(usage(format!("{name} is a file, which has no splits: leave --split out")))
-        }
-        asked => Ok(asked.unwrap_or(Split::Test)),
+    match (file_of(run, scenes), asked) {
+        (Some(file), Some(_)) => Err(usage(format!("{file} is a file, which has no splits: leave --split out"))),
+        (_, asked) => Ok(asked.unwrap_or(Split::Test)),
     }
+}
+
+/// The file that the scenes are of, the run's own or those that `--scenes` names, if they are of one.
+fn file_of<'a>(run: &'a LoadedRun, scenes: Option<&'a str>) -> Option<&'a str> {
+    Some(scenes.unwrap_or(&run.config.data.scenes)).filter(|name| name.ends_with(".npz"))
 }
 
 /// Says so where scenes can hold more objects than entities are kept.

@@ -75,8 +75,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let (inputs, run) = match &args.scenes {
         None => (pictures_in(&args.images, &run)?, run),
         Some(named) => {
-            let split = common::split_of(&run, Some(named), args.split)?;
-            let (scenes, run) = common::scenes_and_model(run, Some(named), &args.options, split, args.seed, &device)?;
+            let (scenes, run) =
+                common::scenes_and_model(run, Some(named), &args.options, args.split, args.seed, &device)?;
             common::warn_of_few(args.entities.unwrap_or(run.config.model.entities), &scenes);
             let examples = scenes.examples(args.count).collect::<Result<Vec<_>, _>>()?;
             (examples.into_iter().enumerate().map(|(i, e)| (format!("scene-{i:03}"), e)).collect(), run)

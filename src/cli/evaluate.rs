@@ -61,8 +61,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let device = args.compute.open()?;
     let run = common::load_run(&args.run, &device)?;
     let named = args.scenes.as_deref();
-    let split = common::split_of(&run, named, args.split)?;
-    let (scenes, run) = common::scenes_and_model(run, named, &args.options, split, args.seed, &device)?;
+    let (scenes, run) = common::scenes_and_model(run, named, &args.options, args.split, args.seed, &device)?;
     let all = match &args.entities {
         None => vec![run.config.model.entities],
         Some(entities) => entities.values().to_vec(),

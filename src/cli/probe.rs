@@ -88,13 +88,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// Which scenes are fitted to, or read. A file has no splits: one half of it is fitted to, the other one read.
 fn part(scenes: &ScenesOf, split: Split, count: u64) -> Range<u64> {
-    let source = &scenes.source;
-    let (len, half) = (source.len(), source.len() / 2);
-    match split {
-        _ if source.endless() => 0..count,
-        _ if !source.is_archive() => 0..count.min(len),
-        Split::Train => 0..count.min(half),
-        _ => half..len.min(half.saturating_add(count)),
+    let half = scenes.source.len() / 2;
+    match (scenes.split(), split) {
+        (Some(_), _) => 0..scenes.at_most(count),
+        (None, Split::Train) => 0..count.min(half),
+        (None, _) => half..scenes.at_most(half.saturating_add(count)),
     }
 }
 

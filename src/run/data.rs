@@ -110,8 +110,12 @@ impl ScenesOf {
 
     /// The first `count` scenes, or as many as there are (an endless recipe has all of them).
     pub fn examples(&self, count: u64) -> impl Iterator<Item = Result<Example, DataError>> {
-        let count = if self.source.endless() { count } else { count.min(self.source.len()) };
-        (0..count).map(|index| self.example(index))
+        (0..self.at_most(count)).map(|index| self.example(index))
+    }
+
+    /// `count`, or as many scenes as there are.
+    pub fn at_most(&self, count: u64) -> u64 {
+        if self.source.endless() { count } else { count.min(self.source.len()) }
     }
 
     /// Which split of their recipe they are; a file has none.
