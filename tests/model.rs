@@ -235,6 +235,22 @@ fn every_variant_has_the_shapes_it_says() -> Result<()> {
     Ok(())
 }
 
+/// At rest weights are arranged otherwise, and what is drawn is drawn once for the merged image and for those who look at it.
+#[test]
+fn a_model_at_rest_makes_of_images_what_it_made_before() -> Result<()> {
+    for variant in variants() {
+        let built = variant.build()?;
+        let before = built.forward()?;
+        let at_rest = built.model.at_rest()?.forward(&built.images, &built.selection, Some(&built.noise))?;
+        assert_eq!(at_rest.cells.lists()?, before.cells.lists()?, "variant {}", variant.seed);
+        let drawn = (at_rest.components.drawn()?, before.components.drawn()?);
+        for (a, b) in [drawn, (at_rest.logits, before.logits)] {
+            assert!(spread(&a, &b)? < 1e-9, "variant {}", variant.seed);
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn an_image_is_treated_alike_alone_and_in_a_batch() -> Result<()> {
     for variant in variants().iter().filter(|v| v.batch > 1 && v.config.selector.rank_by != Rank::Random) {

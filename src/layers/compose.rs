@@ -46,7 +46,10 @@ impl Rule {
 pub fn compose(components: &Tensor, rule: Rule, entities: usize, places: &Places) -> Result<Tensor> {
     let dims = components.dims4()?;
     match Path::of(components) {
-        Path::Cpu => apply1(Composition::new(dims, rule, entities, places)?, components),
+        Path::Cpu => match Composition::new(dims, rule, entities, places)? {
+            composition if composition.is_identity() => Ok(components.clone()),
+            composition => apply1(composition, components),
+        },
         #[cfg(feature = "cuda")]
         Path::Gpu => gpu::compose(Composition::unread(dims, rule, entities, places)?, components),
         Path::Candle => {

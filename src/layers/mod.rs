@@ -20,7 +20,7 @@
 //! - `gpu`: the same layers and operations on NVIDIA GPUs (feature `cuda`)
 //!
 //! Beside the stacks, operations of the model that would be slow as a chain of tensor operations: [`gaussian_kl`], [`gaussian_sample`],
-//! [`gather`], [`place`], [`compose`], [`mix`] and [`bernoulli_log_prob`], each with its candle form in its own file.
+//! [`gather`], [`place`], [`compose`], [`mix`], [`sigmoid`] and [`bernoulli_log_prob`], each with its candle form in its own file.
 //!
 //! Images are channels-last, (B, H, W, C), everywhere.
 //!
@@ -44,7 +44,7 @@
 //!   there and never drawn on canvases of their own (`stack`, `compose`).
 //! - A dense weight's gradient is formed row by row over the whole batch, with nothing to sum up afterwards.
 //! - Buffers are used again in the next step (`scratch`); a step runs on one of the computing threads from start to end.
-//! - A model at rest has its weights arranged once ([`Stack::at_rest`]).
+//! - A model at rest has its weights arranged once ([`Stack::at_rest`]), and draws once what is both merged and looked at.
 //!
 //! In `mve-64`'s step 70 % of the samples of a profile are in products. Single layers, warm, run at 130–215 GFLOP/s on a core of an
 //! Intel Xeon with AVX-512; slow among them are those with next to no depth (4×4 over one channel: 90) and the last transposed
@@ -87,6 +87,7 @@ mod product;
 pub mod real;
 mod reference;
 mod scratch;
+mod sigmoid;
 mod stack;
 mod window;
 mod winograd;
@@ -109,6 +110,7 @@ pub(crate) use op::on_gpu;
 pub(crate) use op::{contiguous, contiguous_mut, on_cpu};
 pub use parameters::Deposit;
 pub use place::{Places, place};
+pub use sigmoid::sigmoid;
 pub use stack::{LayerSpec, Stack};
 
 /// Height, width and channels of one image or feature map.

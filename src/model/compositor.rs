@@ -4,7 +4,7 @@ use super::background::{self, Estimate};
 use super::decoder::{Components, compose_drawn, mix_drawn};
 use super::importance::repeated;
 use crate::config::{Background, CompositorConfig, ModelConfig, Placement};
-use crate::layers::{Activation, Deposit, Extent, LayerSpec, Rule, Stack, log_sum_exp};
+use crate::layers::{Activation, Deposit, Extent, LayerSpec, Rule, Stack, log_sum_exp, sigmoid};
 use candle_core::{D, Module, Result, Tensor};
 use candle_nn::{Init, VarBuilder};
 
@@ -134,7 +134,7 @@ impl Compositor {
         match self {
             Self::Mixture { background: Ground::Known(logits) } => {
                 let all = logits.detach().broadcast_as((images, image.height, image.width, image.channels))?;
-                candle_nn::ops::sigmoid(&all.contiguous()?).map(Some)
+                sigmoid(&all).map(Some)
             }
             _ => Ok(None),
         }
@@ -196,7 +196,7 @@ impl Compositor {
             _ => {
                 let alone = self.compose_drawn(&components.reshape((b * k, 1, h, w, channels))?)?; // (B·K, H, W, C)
                 let alone = if alone.dim(D::Minus1)? == 1 { alone } else { alone.max(D::Minus1)? };
-                candle_nn::ops::sigmoid(&alone)?.reshape((b, k, h, w))
+                sigmoid(&alone)?.reshape((b, k, h, w))
             }
         }
     }

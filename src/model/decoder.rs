@@ -4,7 +4,9 @@ use super::drawings::{Drawings, numbers};
 use super::encoder::centred;
 use super::selector::Cells;
 use crate::config::{ConvolutionConfig, DecoderTrunk, ModelConfig, Placement};
-use crate::layers::{Activation, Deposit, Extent, LayerSpec, Places, Rule, Stack, compose, gather, mix, place};
+use crate::layers::{
+    Activation, Deposit, Extent, LayerSpec, Places, Rule, Stack, compose, gather, mix, place, sigmoid,
+};
 use candle_core::{Module, Result, Tensor};
 use candle_nn::VarBuilder;
 
@@ -94,7 +96,7 @@ impl Decoder {
         };
         // Entities are folded into the batch: one decoder, shared weights.
         let (stack, colours) = (self.stack.clone(), self.colours.clone());
-        Ok(Components { stack, colours, z: z.reshape((b * k, inputs))?, entities: k, places })
+        Ok(Components { stack, colours, z: z.reshape((b * k, inputs))?, entities: k, places, patches: None })
     }
 }
 
@@ -108,6 +110,8 @@ pub struct Components {
     z: Tensor,
     entities: usize,
     places: Places,
+    /// What is drawn, where that is known.
+    patches: Option<Tensor>,
 }
 
 impl Components {
@@ -118,8 +122,18 @@ impl Components {
         canvases.reshape((m / self.entities, self.entities, h, w, c))
     }
 
+    /// The same, drawn once for all that looks at them, where no training is: in training what is drawn does not leave the cache.
+    pub(super) fn drawn_at_rest(self) -> Result<Self> {
+        let rests = self.stack.is_at_rest() && !self.z.track_op();
+        let patches = rests.then(|| self.patches()).transpose()?;
+        Ok(Self { patches, ..self })
+    }
+
     /// What is drawn, not yet placed: (B·K, P, P, C').
     fn patches(&self) -> Result<Tensor> {
+        if let Some(patches) = &self.patches {
+            return Ok(patches.clone());
+        }
         let patches = self.stack.forward(&self.z)?;
         let Some(colours) = &self.colours else { return Ok(patches) };
         let (count, height, width, _) = patches.dims4()?;
@@ -138,7 +152,7 @@ impl Components {
             Some(corners) => numbers(corners)?.chunks_exact(2).map(|at| (at[0] as isize, at[1] as isize)).collect(),
             None => vec![(0, 0); count],
         };
-        let numbers = numbers(&candle_nn::ops::sigmoid(&seen.contiguous()?)?)?;
+        let numbers = numbers(&sigmoid(&seen)?)?;
         Ok(Drawings { numbers, channels, masked, patch, corners, canvas })
     }
 
@@ -152,7 +166,10 @@ impl Components {
 
     /// Composed by a rule that works pixel by pixel: logits (B, H, W, C).
     pub(super) fn composed(&self, rule: Rule) -> Result<Tensor> {
-        self.stack.forward_composed(&self.z, rule, self.entities, &self.places)
+        match &self.patches {
+            Some(patches) => compose(patches, rule, self.entities, &self.places),
+            None => self.stack.forward_composed(&self.z, rule, self.entities, &self.places),
+        }
     }
 }
 

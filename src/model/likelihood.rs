@@ -1,7 +1,7 @@
 //! p(x|z): how well composed logits explain an image.
 
 use crate::config::Likelihood;
-use crate::layers::bernoulli_log_prob;
+use crate::layers::{bernoulli_log_prob, sigmoid};
 use candle_core::{D, Result, Tensor};
 
 impl Likelihood {
@@ -19,6 +19,6 @@ impl Likelihood {
 
     /// E[x|z], in [0, 1]: what a reconstruction shows.
     pub fn mean(&self, logits: &Tensor) -> Result<Tensor> {
-        candle_nn::ops::sigmoid(logits)
+        sigmoid(logits)
     }
 }
