@@ -20,7 +20,7 @@ const TOLERANCE: f64 = 1e-4;
 
 /// The first GPU, or nothing and a word on why.
 fn gpu() -> Option<Device> {
-    match Choice::Cpu.open() {
+    match Choice::Cuda(0).open() {
         Ok(opened) => Some(opened.device),
         Err(why) => {
             println!("skipped: {why}");
