@@ -44,7 +44,7 @@
 //!   there and never drawn on canvases of their own (`stack`, `compose`).
 //! - A dense weight's gradient is formed row by row over the whole batch, with nothing to sum up afterwards.
 //! - Buffers are used again in the next step (`scratch`); a step runs on one of the computing threads from start to end.
-//! - A model at rest has its weights arranged once ([`Stack::at_rest`]), and draws once what is both merged and looked at.
+//! - A model at rest has its weights arranged once ([`Stack::at_rest`]). Outside training, what is both merged and looked at is drawn once.
 //!
 //! In `mve-64`'s step 70 % of the samples of a profile are in products. Single layers, warm, run at 130–215 GFLOP/s on a core of an
 //! Intel Xeon with AVX-512; slow among them are those with next to no depth (4×4 over one channel: 90) and the last transposed

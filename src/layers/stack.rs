@@ -162,11 +162,6 @@ impl Stack {
         Ok(Self { layers: Arc::new(layers), at_rest, ..self.clone() })
     }
 
-    /// Whether these are layers that no training changes any more.
-    pub(crate) fn is_at_rest(&self) -> bool {
-        self.at_rest.is_some()
-    }
-
     /// Images in a batch; an error if they are not of this stack's input.
     fn images(&self, x: &Tensor) -> Result<usize> {
         let images = x.dim(0)?;

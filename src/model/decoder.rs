@@ -122,10 +122,10 @@ impl Components {
         canvases.reshape((m / self.entities, self.entities, h, w, c))
     }
 
-    /// The same, drawn once for all that looks at them, where no training is: in training what is drawn does not leave the cache.
-    pub(super) fn drawn_at_rest(self) -> Result<Self> {
-        let rests = self.stack.is_at_rest() && !self.z.track_op();
-        let patches = rests.then(|| self.patches()).transpose()?;
+    /// The same, drawn once for all that looks at them, unless a gradient goes back to their latents: in training what is drawn does not
+    /// leave the cache.
+    pub(super) fn drawn_outside_training(self) -> Result<Self> {
+        let patches = (!self.z.track_op()).then(|| self.patches()).transpose()?;
         Ok(Self { patches, ..self })
     }
 

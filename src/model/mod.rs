@@ -121,7 +121,7 @@ impl Model {
     pub fn forward(&self, images: &Tensor, selection: &Selection, noise: Option<&Tensor>) -> Result<Inference> {
         let Encoding { candidates, cells, entities } = self.encode(images, selection)?; // (B, N, D), (B, K, D)
         let z = entities.sample(noise)?; //                                   (B, K, D)
-        let components = self.decode(&z, &cells)?.drawn_at_rest()?; //        (B, K, H, W, C')
+        let components = self.decode(&z, &cells)?.drawn_outside_training()?; // (B, K, H, W, C')
         let compositor = self.compositor.on(images)?;
         let logits = compositor.compose(&components)?; //                     (B, H, W, C)
         Ok(Inference { candidates, cells, entities, z, components, compositor, logits, likelihood: self.likelihood })
