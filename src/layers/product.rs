@@ -98,12 +98,15 @@ impl<'a, T: Real> Panels<'a, T> {
             return Self { depth, columns, form: Form::Narrow, data: Cow::Owned(matrix.to_vec()) };
         }
         let arrange = |first: usize, width: usize, panel: &mut [T]| {
-            let rows = matrix[first * depth..].chunks_exact(depth).take(width);
+            let rows: Vec<&[T]> = matrix[first * depth..].chunks_exact(depth).take(width).collect();
+            let (fours, rest) = rows.as_chunks::<TILE>();
             for (block, to) in panel.chunks_mut(BLOCK * width).enumerate() {
-                for (c, row) in rows.clone().enumerate() {
-                    for (to, from) in to[c..].iter_mut().step_by(width).zip(&row[block * BLOCK..]) {
-                        *to = *from;
-                    }
+                let numbers = block * BLOCK..depth.min((block + 1) * BLOCK);
+                for (i, four) in fours.iter().enumerate() {
+                    transpose_rows(four.map(|row| &row[numbers.clone()]), &mut to[i * TILE..], width);
+                }
+                for (c, row) in (fours.len() * TILE..).zip(rest) {
+                    to[c..].iter_mut().step_by(width).zip(&row[numbers.clone()]).for_each(|(to, from)| *to = *from);
                 }
             }
         };
@@ -141,6 +144,24 @@ impl<'a, T: Real> Panels<'a, T> {
             Form::Rows => Panels::pack_rows(&data, columns, 1),
             _ => Panels { depth, columns, form, data: Cow::Owned(data.into_owned()) },
         }
+    }
+}
+
+/// Rows and columns that are transposed at once: a square of them fits registers.
+const TILE: usize = 4;
+
+/// Writes rows as columns of `to`, whose rows have `width` numbers.
+fn transpose_rows<T: Real>(rows: [&[T]; TILE], to: &mut [T], width: usize) {
+    let rows = rows.map(|row| row.as_chunks::<TILE>());
+    let mut to = to.chunks_mut(width);
+    for i in 0..rows[0].0.len() {
+        let square = rows.map(|(squares, _)| squares[i]);
+        for (l, to) in (0..TILE).zip(&mut to) {
+            to[..TILE].copy_from_slice(&square.map(|row| row[l]));
+        }
+    }
+    for (l, to) in to.enumerate() {
+        to[..TILE].copy_from_slice(&rows.map(|(_, rest)| rest[l]));
     }
 }
 
