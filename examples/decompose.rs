@@ -12,7 +12,7 @@ use multi_entity_vae::model::{Model, Selection};
 use multi_entity_vae::picture::decomposition::{DecompositionRow, EntityTile, decomposition};
 use multi_entity_vae::picture::{Density, Shape, save_png};
 use multi_entity_vae::run::{Checkpoint, LoadedRun, RunFolder, ScenesOf, open_digits};
-use multi_entity_vae::scene::{Batches, Split};
+use multi_entity_vae::scene::Split;
 use multi_entity_vae::train::{Flow, Trainer, train};
 use std::path::Path;
 
@@ -65,7 +65,7 @@ fn train_briefly(steps: u64) -> Result<(Config, Model), Error> {
     let scenes = ScenesOf::open(&config.data, open_digits(&config.data.digits)?, Split::Train, config.training.seed)?;
     let (image, batch) = (scenes.image(), config.training.batch);
     config.validate(image)?;
-    let mut batches = Batches::new(scenes.source, batch, config.training.seed, 0, config.data.fresh, 1)?;
+    let mut batches = scenes.batches(&config, 0, 1)?;
     let mut trainer = Trainer::new(config.clone(), image, &Device::Cpu)?;
     let next = |_| -> Result<Tensor, Error> {
         let pixels = batches.next().ok_or("the scenes ended")?.images;

@@ -13,7 +13,7 @@ use multi_entity_vae::layers::Extent;
 use multi_entity_vae::picture::reconstruction::{COLUMNS, ImageRow, reconstruction};
 use multi_entity_vae::picture::{Density, Shape, save_png};
 use multi_entity_vae::run::{ScenesOf, open_digits};
-use multi_entity_vae::scene::{Batches, Split};
+use multi_entity_vae::scene::Split;
 use multi_entity_vae::train::{Flow, Trainer, train};
 use std::path::Path;
 
@@ -64,9 +64,9 @@ fn main() -> Result<(), Error> {
 /// A model trained on single digits. Nothing here depends on which of the four it is.
 fn trained(config: Config) -> Result<Trainer, Error> {
     let digits = ScenesOf::open(&config.data, open_digits(&config.data.digits)?, Split::Train, config.training.seed)?;
-    let (image, batch) = (digits.image(), config.training.batch);
+    let image = digits.image();
     config.validate(image)?;
-    let mut batches = Batches::new(digits.source, batch, config.training.seed, 0, config.data.fresh, 1)?;
+    let mut batches = digits.batches(&config, 0, 1)?;
     let mut trainer = Trainer::new(config, image, &Device::Cpu)?;
     let next = |_| -> Result<Tensor, Error> { tensor(batches.next().ok_or("the digits ended")?.images, image) };
     train(&mut trainer, next, |_, _| Ok(Flow::Continue))?;

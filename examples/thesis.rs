@@ -16,7 +16,7 @@ use multi_entity_vae::picture::manifold::Manifold;
 use multi_entity_vae::picture::scatter::Scatter;
 use multi_entity_vae::picture::{Density, Shape, save_png};
 use multi_entity_vae::run::{ScenesOf, open_digits};
-use multi_entity_vae::scene::{Batches, Split};
+use multi_entity_vae::scene::Split;
 use multi_entity_vae::train::{Flow, Trainer, train};
 use std::path::Path;
 
@@ -47,7 +47,7 @@ fn main() -> Result<(), Error> {
 fn trained(config: Config) -> Result<Trainer, Error> {
     let digits = ScenesOf::open(&config.data, open_digits(&config.data.digits)?, Split::Train, config.training.seed)?;
     let (image, batch) = (digits.image(), config.training.batch);
-    let mut batches = Batches::new(digits.source, batch, config.training.seed, 0, config.data.fresh, 1)?;
+    let mut batches = digits.batches(&config, 0, 1)?;
     let mut trainer = Trainer::new(config, image, &Device::Cpu)?;
     let next = |_| -> Result<Tensor, Error> {
         let pixels = batches.next().ok_or("the digits ended")?.images;

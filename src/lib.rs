@@ -157,7 +157,7 @@
 //! use multi_entity_vae::config::{Config, Preset};
 //! use multi_entity_vae::evaluate::Decomposition;
 //! use multi_entity_vae::run::{ScenesOf, open_digits};
-//! use multi_entity_vae::scene::{Batches, Split};
+//! use multi_entity_vae::scene::Split;
 //! use multi_entity_vae::train::{Flow, Trainer, train};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -168,8 +168,8 @@
 //! let image = scenes.image();
 //! config.validate(image)?;
 //!
-//! let (batch, seed) = (config.training.batch, config.training.seed);
-//! let mut batches = Batches::new(scenes.source, batch, seed, 0, config.data.fresh, 1)?;
+//! let batch = config.training.batch;
+//! let mut batches = scenes.batches(&config, 0, 1)?;
 //! let mut trainer = Trainer::new(config.clone(), image, &Device::Cpu)?;
 //! train::<Box<dyn std::error::Error>>(
 //!     &mut trainer,

@@ -11,7 +11,7 @@ use multi_entity_vae::evaluate::Decomposition;
 use multi_entity_vae::layers::{Activation, Extent, LayerSpec, Stack};
 use multi_entity_vae::model::{Selection, Variables};
 use multi_entity_vae::run::{Checkpoint, LoadedRun, Progress, ScenesOf, open_digits};
-use multi_entity_vae::scene::{Batches, Split};
+use multi_entity_vae::scene::Split;
 use multi_entity_vae::train::{Schedule, Steps, Trainer};
 use std::collections::HashMap;
 
@@ -186,7 +186,7 @@ fn start(config: &Config, device: &Device, batches: usize) -> (Trainer, Vec<Tens
     let scenes = ScenesOf::open(&config.data, digits, Split::Train, config.training.seed).expect("scenes");
     let image = scenes.image();
     let training = &config.training;
-    let stream = Batches::new(scenes.source, training.batch, training.seed, 0, config.data.fresh, 1).expect("a stream");
+    let stream = scenes.batches(config, 0, 1).expect("a stream");
     let shape = (training.batch, image.height, image.width, image.channels);
     let tensor = |pixels| Tensor::from_vec(pixels, shape, device).expect("a batch");
     let batches = stream.take(batches).map(|batch| tensor(batch.images)).collect();

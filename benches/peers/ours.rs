@@ -13,7 +13,7 @@ use multi_entity_vae::config::{
 use multi_entity_vae::device::{self, Choice};
 use multi_entity_vae::layers::{Activation, Extent, Instructions};
 use multi_entity_vae::run::{ScenesOf, open_digits};
-use multi_entity_vae::scene::{Batches, Split};
+use multi_entity_vae::scene::Split;
 use multi_entity_vae::train::{Schedule, Trainer};
 use pulp::{Arch, Simd, WithSimd};
 use serde_json::{Value, json};
@@ -120,7 +120,7 @@ fn write(case: &str, folder: &Path, batch: Option<usize>) -> Result<(), Error> {
     // On a GPU if there is one; the weights are written, so that all start from the same.
     let device = Choice::Auto.open()?.device;
     let mut trainer = Trainer::new(before, image, &device)?;
-    let mut batches = Batches::new(scenes.source, training.batch, training.seed, 0, config.data.fresh, 1)?;
+    let mut batches = scenes.batches(&config, 0, 1)?;
     let shape = (training.batch, image.height, image.width, image.channels);
     let mut next = || -> Result<Tensor, Error> {
         Ok(Tensor::from_vec(batches.next().ok_or("the scenes ended")?.images, shape, &device)?)

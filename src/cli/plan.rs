@@ -43,11 +43,9 @@ impl Plan {
             }
             None => Start::of(&config, scenes.image())?.map(|start| start.give(&mut trainer)).transpose()?,
         };
-        let (source, training) = (Arc::clone(&scenes.source), &config.training);
         // A GPU uses up more scenes than one thread makes.
         let workers = if device.is_cpu() { 1 } else { rayon::current_num_threads().div_ceil(2) };
-        let (batch, seed, fresh) = (training.batch, training.seed, config.data.fresh);
-        let batches = Batches::new(source, batch, seed, trainer.steps(), fresh, workers)?;
+        let batches = scenes.batches(&config, trainer.steps(), workers)?;
         Ok(Self { config, device, digits, scenes, validation, trainer, batches, origin })
     }
 

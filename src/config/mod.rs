@@ -90,6 +90,10 @@ pub struct TrainingConfig {
     pub steps: u64,
     /// Images in a batch, B.
     pub batch: usize,
+    /// Least part of every object of a training scene that others leave uncovered, where objects cover one another: with more than the
+    /// recipe's own quarter, training begins with easier scenes (a curriculum, Bengio et al. 2009). 0 for the recipe's own.
+    #[serde(default = "nothing")]
+    pub uncovered: Schedule,
     /// What is minimised.
     #[serde(default)]
     pub objective: Objective,
@@ -131,7 +135,7 @@ impl TrainingConfig {
     }
 }
 
-/// Runs that were saved before there was an idle KL, or a resynthesis, had none.
+/// Runs that were saved before there was an idle KL, a resynthesis, or easier scenes, had none.
 fn nothing() -> Schedule {
     0.0.into()
 }
@@ -252,7 +256,8 @@ impl Config {
             Some(asked) if asked.scenes != self.data.scenes => {
                 let DataConfig { digits, binarisation, .. } = self.data.clone();
                 let data = Preset::MultiEntity.config_for(&asked).data;
-                let base = Self { data: DataConfig { digits, binarisation, ..data }, ..self.clone() };
+                let training = TrainingConfig { uncovered: 0.0.into(), ..self.training.clone() };
+                let base = Self { data: DataConfig { digits, binarisation, ..data }, training, ..self.clone() };
                 overrides::Layers::new(&base, file, settings)?.resolve()
             }
             _ => layers.resolve(),

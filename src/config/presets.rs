@@ -104,6 +104,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
             start_from: String::new(),
             steps: 11_000, // 20 epochs of 55,000 digits
             batch: 100,
+            uncovered: 0.0.into(),
             objective: Objective::Elbo,
             learning_rate: 1e-3.into(),
             location_charge: 0.0.into(),
@@ -152,6 +153,7 @@ fn multi_entity() -> Config {
             start_from: String::new(),
             steps: 8_000,
             batch: 32,
+            uncovered: 0.0.into(),
             objective: Objective::Elbo,
             learning_rate: Schedule::cosine(8e-4, 1e-4, 0.02),
             location_charge: 8.0.into(),
@@ -195,8 +197,9 @@ fn for_survey(config: &mut Config) {
     config.model.latent = growing();
     config.model.decoder.placement = Placement::Glimpse { patch: 44 };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.5, 0.6);
-    config.training.steps = 40_000;
-    config.training.validate_every = 2_000;
+    config.training.uncovered = Schedule::linear(1.0, 0.25, 0.15, 0.5);
+    config.training.steps = 20_000;
+    config.training.validate_every = 1_000;
     config.training.evaluation_scenes = 1_000;
 }
 

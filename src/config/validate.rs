@@ -4,7 +4,7 @@ use super::model::strides;
 use super::size::{self, Size};
 use super::*;
 use crate::layers::Extent;
-use crate::scene::OptionError;
+use crate::scene::{OptionError, Recipe};
 use crate::train::Schedule;
 
 /// Upper bounds that keep a typing error from becoming an allocation of the whole machine.
@@ -51,6 +51,7 @@ impl Config {
         non_negative("training.idle_beta", &t.idle_beta)?;
         non_negative("training.resynthesis", &t.resynthesis)?;
         self.check_disturbance()?;
+        self.check_uncovered()?;
         self.model.validate(image)?;
         self.check_resynthesis()?;
         self.check_objective()?;
@@ -65,6 +66,16 @@ impl Config {
         let of_a_recipe = !data.scenes.ends_with(".npz");
         check("data.noise", of_a_recipe || data.noise == 0.0, reason)?;
         check("data.grid_lines", of_a_recipe || data.grid_lines == 0.0, reason)
+    }
+
+    /// How much of an object is covered is a choice only where objects cover one another.
+    fn check_uncovered(&self) -> Result<(), ConfigError> {
+        let (key, uncovered) = ("training.uncovered", &self.training.uncovered);
+        non_negative(key, uncovered)?;
+        check(key, uncovered.range().1 <= 1.0, "must be at most 1, which leaves all of every object uncovered")?;
+        let covers = self.data.scenes.parse().is_ok_and(Recipe::covers);
+        let reason = "is a choice of the recipes whose objects cover one another, survey and sprites: set it to 0, or choose one of them";
+        check(key, covers || *uncovered == Schedule::Constant(0.0), reason)
     }
 
     /// An entity can only be put in another cell where it would be described alike.

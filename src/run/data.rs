@@ -1,10 +1,10 @@
 //! Opening the scenes that a configuration names.
 
-use crate::config::{Binarisation, DataConfig};
+use crate::config::{Binarisation, Config, DataConfig};
 use crate::evaluate::Example;
 use crate::layers::Extent;
 use crate::random;
-use crate::scene::{Batch, BatchesError, DigitSet, DigitsError, Scene, SceneOptions, SceneSource, SourceError, Split};
+use crate::scene::{Batch, Batches, BatchesError, DigitSet, DigitsError, Scene, SceneOptions, SceneSource, SourceError, Split};
 use rand::Rng;
 use std::path::Path;
 use std::sync::Arc;
@@ -116,6 +116,15 @@ impl ScenesOf {
     /// `count`, or as many scenes as there are.
     pub fn at_most(&self, count: u64) -> u64 {
         if self.source.endless() { count } else { count.min(self.source.len()) }
+    }
+
+    /// The stream of these scenes that a training takes from its step `first_step` on, made by `workers` threads.
+    pub fn batches(&self, config: &Config, first_step: u64, workers: usize) -> Result<Batches, DataError> {
+        let (source, training) = (Arc::clone(&self.source), &config.training);
+        let (batch, seed, fresh) = (training.batch, training.seed, config.data.fresh);
+        let (uncovered, steps) = (training.uncovered, training.steps);
+        let uncovered = move |step| uncovered.value(step, steps);
+        Ok(Batches::easing(source, batch, seed, first_step, fresh, workers, uncovered)?)
     }
 
     /// Which split of their recipe they are; a file has none.

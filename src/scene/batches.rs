@@ -33,7 +33,7 @@ pub struct Batch {
     pub images: Vec<f32>,
 }
 
-/// The stream. Batch t is a function of source, batch size, seed and t alone: starting at any
+/// The stream. Batch t is a function of source, batch size, seed and t (and of how easy its scenes are) alone: starting at any
 /// step is immediate, and the number of workers changes nothing but the speed.
 ///
 /// A fixed source is shuffled anew each epoch, and batches run on from one epoch into the next,
@@ -63,6 +63,20 @@ impl Batches {
         fresh: bool,
         workers: usize,
     ) -> Result<Self, BatchesError> {
+        Self::easing(source, batch, seed, first_step, fresh, workers, |_| 0.0)
+    }
+
+    /// The same, in step t of scenes in which others leave the part `uncovered(t)` of every object, or more, uncovered
+    /// ([`SceneSource::draw_easier`]): a curriculum (Bengio et al. 2009).
+    pub fn easing(
+        source: Arc<SceneSource>,
+        batch: usize,
+        seed: u64,
+        first_step: u64,
+        fresh: bool,
+        workers: usize,
+        uncovered: impl Fn(u64) -> f64 + Send + Sync + 'static,
+    ) -> Result<Self, BatchesError> {
         let values = batch.checked_mul(source.shape().values());
         if batch == 0 || values.is_none_or(|values| values > MAX_VALUES) {
             return Err(BatchesError::Size(batch));
@@ -77,6 +91,7 @@ impl Batches {
             Ok(scenes) => Order::Epochs(Epochs::new(seed, scenes)),
             Err(_) => return Err(BatchesError::Length(source.len())),
         };
+        let uncovered: Arc<Uncovered> = Arc::new(uncovered);
         let meter = Arc::new(Meter::default());
         let workers = workers.clamp(1, MAX_WORKERS);
         let spawn = |first: usize| {
@@ -85,6 +100,7 @@ impl Batches {
                 source: Arc::clone(&source),
                 batch,
                 order: order.clone(),
+                uncovered: Arc::clone(&uncovered),
                 layers: Layers::default(),
                 meter: Arc::clone(&meter),
             };
@@ -149,11 +165,15 @@ fn spawn(mut maker: Maker, first_step: u64, stride: usize) -> io::Result<Worker>
     Ok(Worker { batches, thread })
 }
 
+/// How easy the scenes of a step are.
+type Uncovered = dyn Fn(u64) -> f64 + Send + Sync;
+
 /// Makes batches, keeping its working memory from one to the next.
 struct Maker {
     source: Arc<SceneSource>,
     batch: usize,
     order: Order,
+    uncovered: Arc<Uncovered>,
     layers: Layers,
     pixels: Vec<u8>,
     meter: Arc<Meter>,
@@ -164,9 +184,10 @@ impl Maker {
         let start = ThreadTime::now();
         let first = step * self.batch as u64;
         let scenes: Vec<u64> = (first..first + self.batch as u64).map(|position| self.order.scene(position)).collect();
+        let uncovered = (self.uncovered)(step);
         let mut images = Vec::with_capacity(self.batch * self.pixels.len());
         for &scene in &scenes {
-            let drawn = self.source.draw(scene, &mut self.layers, &mut self.pixels);
+            let drawn = self.source.draw_easier(uncovered, scene, &mut self.layers, &mut self.pixels);
             drawn.expect("the order stays inside a source that is not endless");
             images.extend(self.pixels.iter().map(|&pixel| f32::from(pixel) / 255.0));
         }
@@ -261,6 +282,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn easier_scenes_are_asked_for_step_by_step() {
+        let source = source("survey", Split::Train);
+        let images = |uncovered: fn(u64) -> f64, workers| -> Vec<Vec<f32>> {
+            let batches = Batches::easing(Arc::clone(&source), 2, 1, 0, true, workers, uncovered).unwrap();
+            batches.take(6).map(|batch| batch.images).collect()
+        };
+        let [own, apart] = [images(|_| 0.0, 1), images(|_| 1.0, 1)];
+        // The recipe's own rule is the least there is.
+        assert_eq!(own, images(|_| 0.2, 1));
+        for workers in [1, 3] {
+            let mixed = images(|step| if step < 4 { 1.0 } else { 0.25 }, workers);
+            assert_eq!((&mixed[..4], &mixed[4..]), (&apart[..4], &own[4..]));
+        }
+        assert_ne!(own[..4], apart[..4]);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::digits::DigitSet;
 use super::layers::Layers;
 use super::options::{Disturbance, OptionError, SceneOptions};
 use super::recipes::digits::Frame;
-use super::recipes::{MissingSplit, Recipe, UnknownRecipe};
+use super::recipes::{MissingSplit, Recipe, Rules, UnknownRecipe};
 use super::split::Split;
 use super::{Scene, SceneShape};
 
@@ -44,9 +44,9 @@ impl Made {
         self.frame.map_or(own, |frame| SceneShape { height: frame.canvas(), width: frame.canvas(), ..own })
     }
 
-    fn lay_out(&self, index: u64, layers: &mut Layers) {
+    fn lay_out(&self, uncovered: f64, index: u64, layers: &mut Layers) {
         let Self { recipe, digits, split, seed, frame, .. } = self;
-        recipe.lay_out_in(*frame, digits, *seed, *split, index, layers);
+        recipe.lay_out_by(Rules { frame: *frame, uncovered }, digits, *seed, *split, index, layers);
     }
 
     fn disturb(&self, image: &mut [u8], index: u64) {
@@ -148,7 +148,7 @@ impl SceneSource {
         match &self.origin {
             Origin::Recipe(made) => {
                 let mut layers = Layers::default();
-                made.lay_out(index, &mut layers);
+                made.lay_out(0.0, index, &mut layers);
                 let mut scene = layers.scene(made.recipe.blend(), made.shape());
                 made.disturb(&mut scene.image, index);
                 Ok(scene)
@@ -160,10 +160,22 @@ impl SceneSource {
     /// Draws only the image of scene `index`, `(H, W, C)`, into `out` of that size. `layers` is
     /// working memory.
     pub fn draw(&self, index: u64, layers: &mut Layers, out: &mut [u8]) -> Result<(), SourceError> {
+        self.draw_easier(0.0, index, layers, out)
+    }
+
+    /// The same of an easier scene, if its recipe [covers](Recipe::covers): one in which others leave the part `uncovered` of every
+    /// object, or more, uncovered.
+    pub fn draw_easier(
+        &self,
+        uncovered: f64,
+        index: u64,
+        layers: &mut Layers,
+        out: &mut [u8],
+    ) -> Result<(), SourceError> {
         self.check(index)?;
         match &self.origin {
             Origin::Recipe(made) => {
-                made.lay_out(index, layers);
+                made.lay_out(uncovered, index, layers);
                 layers.draw(made.recipe.blend(), made.shape(), out);
                 made.disturb(out, index);
             }

@@ -116,32 +116,40 @@ impl Recipe {
         }
     }
 
-    /// Lays out scene `index` of `split` in `layers`.
-    pub fn lay_out(self, digits: &DigitSet, seed: u64, split: Split, index: u64, layers: &mut Layers) {
-        self.lay_out_in(None, digits, seed, split, index, layers);
+    /// Whether its objects cover one another, so that there are easier scenes of it, in which they do so less.
+    pub const fn covers(self) -> bool {
+        matches!(self, Self::Survey | Self::Sprites)
     }
 
-    /// The same in another frame than its own, which only `digits` and `single` have.
-    pub(super) fn lay_out_in(
+    /// Lays out scene `index` of `split` in `layers`.
+    pub fn lay_out(self, digits: &DigitSet, seed: u64, split: Split, index: u64, layers: &mut Layers) {
+        self.lay_out_by(Rules::default(), digits, seed, split, index, layers);
+    }
+
+    /// The same by other rules than its own.
+    pub(super) fn lay_out_by(
         self,
-        frame: Option<digits::Frame>,
+        rules: Rules,
         digits: &DigitSet,
         seed: u64,
         split: Split,
         index: u64,
         layers: &mut Layers,
     ) {
-        let digits = digits.of(split);
+        let (digits, Rules { frame, uncovered }) = (digits.of(split), rules);
         let rng = || random::stream(seed, &format!("scene/{self}/{split}"), index);
         match self {
             Self::Digits => digits::lay_out(digits, frame.unwrap_or(digits::Frame::OWN), &mut rng(), layers),
             Self::Air => air::lay_out(digits, &mut rng(), layers),
-            Self::Survey => survey::lay_out(digits, survey::counts(split), &mut rng(), layers),
+            Self::Survey => {
+                let uncovered = uncovered.max(survey::UNCOVERED);
+                survey::lay_out(digits, survey::counts(split), uncovered, &mut rng(), layers);
+            }
             Self::Single => {
                 single::lay_out(digits, frame.map_or(DIGIT_SIDE, digits::Frame::canvas), index, layers);
             }
             Self::Sprite => sprite::lay_out(&mut rng(), layers),
-            Self::Sprites => sprites::lay_out(&mut rng(), layers),
+            Self::Sprites => sprites::lay_out(uncovered.max(sprites::UNCOVERED), &mut rng(), layers),
             Self::Tetrominoes => tetrominoes::lay_out(&mut rng(), layers),
         }
     }
@@ -152,6 +160,16 @@ impl Recipe {
         self.lay_out(digits, seed, split, index, &mut layers);
         layers.scene(self.blend(), self.shape())
     }
+}
+
+/// In what the layout of a scene may differ from its recipe's own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Rules {
+    /// Another canvas and another number of digits, which only `digits` and `single` have.
+    pub frame: Option<digits::Frame>,
+    /// Least part of an object that others leave uncovered, where it is more than the recipe's own, which only recipes have that
+    /// [cover](Recipe::covers).
+    pub uncovered: f64,
 }
 
 impl fmt::Display for Recipe {
