@@ -184,9 +184,9 @@ fn for_air(config: &mut Config) {
     config.training.evaluation_scenes = 10_000;
 }
 
-/// Digits of up to 30 pixels: larger cells, each of which sees 63 pixels, and larger patches. The digits lie upon each other, in nearly half of the scenes
-/// closer than 12 pixels, so that cells have to come close too; but not before entities have learnt to draw whole digits, which takes long. Two
-/// digits at least and four at most are trained on; `--entities` finds more.
+/// Digits of up to 30 pixels: larger cells, each of which sees 63 pixels, and larger patches. The digits lie upon each other, in nearly half of the
+/// scenes closer than 12 pixels, so that cells have to come close too; but not before entities have learnt to draw whole digits. They learn it where
+/// digits lie apart, which the first scenes see to. Two digits at least and four at most are trained on; `--entities` finds more.
 fn for_survey(config: &mut Config) {
     if let EncoderConfig::Convolutional { layers, .. } = &mut config.model.encoder {
         *layers = [(48, 6, 3), (64, 4, 2), (64, 3, 1), (64, 3, 1), (64, 3, 1), (64, 3, 1), (96, 1, 1)]
@@ -196,8 +196,9 @@ fn for_survey(config: &mut Config) {
     config.data.fresh = true;
     config.model.latent = growing();
     config.model.decoder.placement = Placement::Glimpse { patch: 44 };
-    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.5, 0.6);
-    config.training.uncovered = Schedule::linear(1.0, 0.25, 0.15, 0.5);
+    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.4);
+    config.training.uncovered = Schedule::linear(1.0, 0.25, 0.1, 0.4);
+    config.training.learning_rate = Schedule::cosine(8e-4, 2e-5, 0.02);
     config.training.steps = 20_000;
     config.training.validate_every = 1_000;
     config.training.evaluation_scenes = 1_000;

@@ -4,7 +4,9 @@ use crate::config::{Binarisation, Config, DataConfig};
 use crate::evaluate::Example;
 use crate::layers::Extent;
 use crate::random;
-use crate::scene::{Batch, Batches, BatchesError, DigitSet, DigitsError, Scene, SceneOptions, SceneSource, SourceError, Split};
+use crate::scene::{
+    Batch, Batches, BatchesError, DigitSet, DigitsError, Scene, SceneOptions, SceneSource, SourceError, Split,
+};
 use rand::Rng;
 use std::path::Path;
 use std::sync::Arc;

@@ -115,7 +115,8 @@ mod tests {
             let rules = Rules { uncovered, ..Rules::default() };
             let hidden = (0..50).map(|index| {
                 Recipe::Sprites.lay_out_by(rules, &digits, 0, Split::Train, index, layers);
-                let ink: usize = layers.iter().map(|(_, ink)| ink.iter().filter(|p| **p >= INK_THRESHOLD).count()).sum();
+                let ink: usize =
+                    layers.iter().map(|(_, ink)| ink.iter().filter(|p| **p >= INK_THRESHOLD).count()).sum();
                 let scene = layers.scene(Recipe::Sprites.blend(), Recipe::Sprites.shape());
                 ink - scene.masks.unwrap().iter().filter(|p| **p != super::super::super::BACKGROUND).count()
             });
