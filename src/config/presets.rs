@@ -186,16 +186,18 @@ fn for_air(config: &mut Config) {
 
 /// Digits of up to 30 pixels: larger cells, each of which sees 63 pixels, and larger patches. The digits lie upon each other, in nearly half of the
 /// scenes closer than 12 pixels, so that cells have to come close too; but not before entities have learnt to draw whole digits. They learn it where
-/// digits lie apart, which the first scenes see to. Two digits at least and four at most are trained on; `--entities` finds more.
+/// digits lie apart, which the first scenes see to. Telling them from each other then takes wider layers than the default's. Two digits at least and
+/// four at most are trained on; `--entities` finds more.
 fn for_survey(config: &mut Config) {
     if let EncoderConfig::Convolutional { layers, .. } = &mut config.model.encoder {
-        *layers = [(48, 6, 3), (64, 4, 2), (64, 3, 1), (64, 3, 1), (64, 3, 1), (64, 3, 1), (96, 1, 1)]
+        *layers = [(64, 6, 3), (96, 4, 2), (96, 3, 1), (96, 3, 1), (96, 3, 1), (96, 3, 1), (128, 1, 1)]
             .map(|(channels, kernel, stride)| ConvolutionConfig::new(channels, kernel, stride))
             .to_vec();
     }
     config.data.fresh = true;
     config.model.latent = growing();
     config.model.decoder.placement = Placement::Glimpse { patch: 44 };
+    config.model.decoder.trunk = DecoderTrunk::Dense { hidden: vec![1024, 1024], activation: Activation::Relu };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.4);
     config.training.uncovered = Schedule::linear(1.0, 0.25, 0.1, 0.4);
     config.training.learning_rate = Schedule::cosine(8e-4, 2e-5, 0.02);
