@@ -449,7 +449,7 @@ fn binarised_pixels_are_draws_with_the_right_seed() {
     // In training: batches of the same scenes in two epochs, of two seeds.
     let seen = |binarisation, seed| -> Vec<(u64, Vec<f32>)> {
         let scenes = open(binarisation, Split::Validation, seed);
-        let batches = Batches::new(scenes.source.clone(), 1_000, seed, 0, false, 1).expect("batches");
+        let batches = Batches::new(scenes.source.clone(), 1_000, seed, 0, false, 1, |_| 0.0).expect("batches");
         let images = batches.take(6).flat_map(|batch| {
             let (indices, pixels) = (batch.scenes.clone(), scenes.seen(batch));
             indices.into_iter().zip(pixels.chunks(784).map(<[f32]>::to_vec).collect::<Vec<_>>())

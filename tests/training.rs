@@ -131,7 +131,7 @@ fn batches(trainer: &Trainer, workers: usize) -> impl FnMut(u64) -> std::result:
     let fresh = trainer.config().data.fresh;
     let recipe = scenes(&trainer.config().data.scenes);
     let shape = recipe.shape();
-    let mut stream = Batches::new(recipe, batch, seed, trainer.steps(), fresh, workers).expect("a stream");
+    let mut stream = Batches::new(recipe, batch, seed, trainer.steps(), fresh, workers, |_| 0.0).expect("a stream");
     move |step| {
         let images = stream.next().expect("a stream has no end");
         assert_eq!(images.step, step);

@@ -126,7 +126,7 @@ impl ScenesOf {
         let (batch, seed, fresh) = (training.batch, training.seed, config.data.fresh);
         let (uncovered, steps) = (training.uncovered, training.steps);
         let uncovered = move |step| uncovered.value(step, steps);
-        Ok(Batches::easing(source, batch, seed, first_step, fresh, workers, uncovered)?)
+        Ok(Batches::new(source, batch, seed, first_step, fresh, workers, uncovered)?)
     }
 
     /// Which split of their recipe they are; a file has none.

@@ -33,8 +33,9 @@ pub struct Batch {
     pub images: Vec<f32>,
 }
 
-/// The stream. Batch t is a function of source, batch size, seed and t (and of how easy its scenes are) alone: starting at any
-/// step is immediate, and the number of workers changes nothing but the speed.
+/// The stream. Batch t is a function of source, batch size, seed, t and how easy its scenes are
+/// alone: starting at any step is immediate, and the number of workers changes nothing but the
+/// speed.
 ///
 /// A fixed source is shuffled anew each epoch, and batches run on from one epoch into the next,
 /// so that all are full. An endless one can give fresh scenes instead, each shown once.
@@ -55,20 +56,10 @@ struct Worker {
 
 impl Batches {
     /// Starts the stream at `first_step` with `workers` threads (at least 1, at most 64).
+    ///
+    /// In the scenes of step t others leave the part `uncovered(t)` of every object, or more, uncovered: a curriculum (Bengio et al.
+    /// 2009), where it falls. With 0 they are the recipe's own ([`SceneSource::draw_easier`]).
     pub fn new(
-        source: Arc<SceneSource>,
-        batch: usize,
-        seed: u64,
-        first_step: u64,
-        fresh: bool,
-        workers: usize,
-    ) -> Result<Self, BatchesError> {
-        Self::easing(source, batch, seed, first_step, fresh, workers, |_| 0.0)
-    }
-
-    /// The same, in step t of scenes in which others leave the part `uncovered(t)` of every object, or more, uncovered
-    /// ([`SceneSource::draw_easier`]): a curriculum (Bengio et al. 2009).
-    pub fn easing(
         source: Arc<SceneSource>,
         batch: usize,
         seed: u64,
@@ -251,7 +242,7 @@ mod tests {
 
     fn take(first_step: u64, fresh: bool, workers: usize, count: usize) -> Vec<Batch> {
         let source = source("survey", Split::Test);
-        Batches::new(source, 3, 1, first_step, fresh, workers).unwrap().take(count).collect()
+        Batches::new(source, 3, 1, first_step, fresh, workers, |_| 0.0).unwrap().take(count).collect()
     }
 
     #[test]
@@ -288,7 +279,7 @@ mod tests {
     fn easier_scenes_are_asked_for_step_by_step() {
         let source = source("survey", Split::Train);
         let images = |uncovered: fn(u64) -> f64, workers| -> Vec<Vec<f32>> {
-            let batches = Batches::easing(Arc::clone(&source), 2, 1, 0, true, workers, uncovered).unwrap();
+            let batches = Batches::new(Arc::clone(&source), 2, 1, 0, true, workers, uncovered).unwrap();
             batches.take(6).map(|batch| batch.images).collect()
         };
         let [own, apart] = [images(|_| 0.0, 1), images(|_| 1.0, 1)];
@@ -305,7 +296,7 @@ mod tests {
     fn dropping_stops_every_worker() {
         let source = source("single", Split::Test);
         for taken in 0..3 {
-            let mut batches = Batches::new(Arc::clone(&source), 2, 0, 0, false, 4).unwrap();
+            let mut batches = Batches::new(Arc::clone(&source), 2, 0, 0, false, 4, |_| 0.0).unwrap();
             batches.by_ref().take(taken).for_each(drop);
             drop(batches);
             assert_eq!(Arc::strong_count(&source), 1, "a worker still holds the source");
@@ -314,7 +305,7 @@ mod tests {
 
     #[test]
     fn throughput_counts_scenes_and_time() {
-        let mut batches = Batches::new(source("air", Split::Train), 64, 0, 0, true, 1).unwrap();
+        let mut batches = Batches::new(source("air", Split::Train), 64, 0, 0, true, 1, |_| 0.0).unwrap();
         batches.by_ref().take(3).for_each(drop);
         let throughput = batches.throughput();
         assert!(throughput.scenes >= 192 && throughput.scenes.is_multiple_of(64), "{throughput:?}");
@@ -325,7 +316,7 @@ mod tests {
     #[test]
     fn impossible_streams_are_refused() {
         let new = |batch, first_step, fresh| {
-            Batches::new(source("single", Split::Test), batch, 0, first_step, fresh, 1).map(drop)
+            Batches::new(source("single", Split::Test), batch, 0, first_step, fresh, 1, |_| 0.0).map(drop)
         };
         assert!(matches!(new(0, 0, false), Err(BatchesError::Size(0))));
         assert!(matches!(new(usize::MAX, 0, false), Err(BatchesError::Size(_))));

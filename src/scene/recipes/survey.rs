@@ -6,8 +6,8 @@
 //! painted white with its ink as opacity, the first digit on top.
 //!
 //! Positions are uniform, but count only if a quarter or more of the digit's rectangle stays
-//! uncovered by the rectangles above it (a larger part where easier scenes are asked for). A digit has ten tries; then the scene starts again and
-//! only the number of digits is kept.
+//! uncovered by the rectangles above it (a larger part where easier scenes are asked for). A digit
+//! has ten tries; then the scene starts again and only the number of digits is kept.
 
 use std::ops::RangeInclusive;
 
@@ -48,8 +48,9 @@ pub fn lay_out(
     layers: &mut Layers,
 ) {
     let count = rng.random_range(counts);
-    let placed = (0..MAX_STARTS).any(|_| start(digits, count, Rule::Uncovered(uncovered), rng, layers));
-    if !placed {
+    let mut placed = |uncovered| (0..MAX_STARTS).any(|_| start(digits, count, Rule::Uncovered(uncovered), rng, layers));
+    // What is asked for, then what has to be, then whatever comes.
+    if !(placed(uncovered) || uncovered > UNCOVERED && placed(UNCOVERED)) {
         start(digits, count, Rule::Anywhere, rng, layers);
     }
 }
@@ -197,6 +198,13 @@ mod tests {
         for index in 0..4 {
             lay_out(digits, 6..=6, UNCOVERED, &mut random::stream(0, "full", index), &mut layers);
             assert_eq!(layers.iter().count(), 6);
+            // Four find no place apart, but one by the recipe's own rule.
+            lay_out(digits, 4..=4, 1.0, &mut random::stream(0, "full", index), &mut layers);
+            let mut covered = Coverage::default();
+            for (layer, _) in layers.iter() {
+                assert!(covered.leaves(UNCOVERED, layer.area), "scene {index}");
+                covered.add(layer.area);
+            }
         }
     }
 }
