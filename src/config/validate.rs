@@ -4,7 +4,8 @@ use super::model::strides;
 use super::size::{self, Size};
 use super::*;
 use crate::layers::Extent;
-use crate::scene::{OptionError, Recipe};
+use crate::scene::OptionError;
+use crate::scene::Recipe;
 use crate::train::Schedule;
 
 /// Upper bounds that keep a typing error from becoming an allocation of the whole machine.
