@@ -58,7 +58,7 @@ impl Batches {
     /// Starts the stream at `first_step` with `workers` threads (at least 1, at most 64).
     ///
     /// In the scenes of step t others leave the part `uncovered(t)` of every object, or more, uncovered: a curriculum (Bengio et al.
-    /// 2009), where it falls. With 0 they are the recipe's own ([`SceneSource::draw_easier`]).
+    /// 2009), where it falls. With 0 they are the recipe's own ([`SceneSource::draw`]).
     pub fn new(
         source: Arc<SceneSource>,
         batch: usize,
@@ -178,7 +178,7 @@ impl Maker {
         let uncovered = (self.uncovered)(step);
         let mut images = Vec::with_capacity(self.batch * self.pixels.len());
         for &scene in &scenes {
-            let drawn = self.source.draw_easier(uncovered, scene, &mut self.layers, &mut self.pixels);
+            let drawn = self.source.draw(scene, uncovered, &mut self.layers, &mut self.pixels);
             drawn.expect("the order stays inside a source that is not endless");
             images.extend(self.pixels.iter().map(|&pixel| f32::from(pixel) / 255.0));
         }

@@ -158,20 +158,9 @@ impl SceneSource {
     }
 
     /// Draws only the image of scene `index`, `(H, W, C)`, into `out` of that size. `layers` is
-    /// working memory.
-    pub fn draw(&self, index: u64, layers: &mut Layers, out: &mut [u8]) -> Result<(), SourceError> {
-        self.draw_easier(0.0, index, layers, out)
-    }
-
-    /// The same of an easier scene, if its recipe [covers](Recipe::covers): one in which others leave the part `uncovered` of every
-    /// object, or more, uncovered.
-    pub fn draw_easier(
-        &self,
-        uncovered: f64,
-        index: u64,
-        layers: &mut Layers,
-        out: &mut [u8],
-    ) -> Result<(), SourceError> {
+    /// working memory. Where its recipe [covers](Recipe::covers), others leave the part `uncovered` of every object,
+    /// or more, uncovered; with 0 it is the recipe's own scene.
+    pub fn draw(&self, index: u64, uncovered: f64, layers: &mut Layers, out: &mut [u8]) -> Result<(), SourceError> {
         self.check(index)?;
         match &self.origin {
             Origin::Recipe(made) => {
@@ -240,7 +229,7 @@ mod tests {
             let source = open(recipe.name(), Split::Validation).unwrap();
             assert_eq!(source.name(), recipe.name());
             let mut image = vec![7; source.shape().values()];
-            source.draw(3, &mut Layers::default(), &mut image).unwrap();
+            source.draw(3, 0.0, &mut Layers::default(), &mut image).unwrap();
             assert_eq!(image, source.scene(3).unwrap().image);
             assert_eq!(source.scene(source.len()).is_ok(), source.endless());
         }
@@ -257,7 +246,7 @@ mod tests {
             assert_ne!(clean.image, seen.image);
             assert_eq!(Scene { image: clean.image.clone(), ..seen.clone() }, clean);
             let mut drawn = vec![0; noisy.shape().values()];
-            noisy.draw(5, &mut Layers::default(), &mut drawn).unwrap();
+            noisy.draw(5, 0.0, &mut Layers::default(), &mut drawn).unwrap();
             assert_eq!(drawn, seen.image);
         }
     }
@@ -299,7 +288,7 @@ mod tests {
             assert_eq!(source.scene(index as u64).unwrap(), *scene);
         }
         assert!(matches!(source.scene(4), Err(SourceError::Beyond { index: 4, len: 4, .. })));
-        assert!(source.draw(u64::MAX, &mut Layers::default(), &mut [0; 4096]).is_err());
+        assert!(source.draw(u64::MAX, 0.0, &mut Layers::default(), &mut [0; 4096]).is_err());
     }
 
     #[test]

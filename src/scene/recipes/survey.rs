@@ -48,22 +48,15 @@ pub fn lay_out(
     layers: &mut Layers,
 ) {
     let count = rng.random_range(counts);
-    let mut placed = |uncovered| (0..MAX_STARTS).any(|_| start(digits, count, Rule::Uncovered(uncovered), rng, layers));
+    let mut placed = |uncovered| (0..MAX_STARTS).any(|_| start(digits, count, uncovered, rng, layers));
     // What is asked for, then what has to be, then whatever comes.
     if !(placed(uncovered) || uncovered > UNCOVERED && placed(UNCOVERED)) {
-        start(digits, count, Rule::Anywhere, rng, layers);
+        start(digits, count, 0.0, rng, layers);
     }
 }
 
-/// Which positions count.
-#[derive(Clone, Copy, PartialEq)]
-enum Rule {
-    Uncovered(f64),
-    Anywhere,
-}
-
-/// Lays out digits from the top down; false if one of them finds no place.
-fn start(digits: Digits<'_>, count: u32, rule: Rule, rng: &mut impl Rng, layers: &mut Layers) -> bool {
+/// Lays out digits from the top down; false if one of them finds no place where at least the part `uncovered` of it is.
+fn start(digits: Digits<'_>, count: u32, uncovered: f64, rng: &mut impl Rng, layers: &mut Layers) -> bool {
     layers.clear();
     let mut covered = Coverage::default();
     for _ in 0..count {
@@ -79,10 +72,7 @@ fn start(digits: Digits<'_>, count: u32, rule: Rule, rng: &mut impl Rng, layers:
                 width,
                 height,
             })
-            .find(|&area| match rule {
-                Rule::Uncovered(part) => covered.leaves(part, area),
-                Rule::Anywhere => true,
-            });
+            .find(|&area| covered.leaves(uncovered, area));
         let Some(area) = place else { return false };
         covered.add(area);
         layers.push(digits.label(index), digits.image(index), crop, area);
