@@ -91,8 +91,6 @@ impl<'a, T: Real> Panels<'a, T> {
 
     /// Arranges the transpose of a matrix stored row after row, which thus has `depth` numbers in a row, for windows of one run.
     pub fn transposed(matrix: &[T], depth: usize) -> Self {
-        /// Numbers of a row that are moved before the next row's: what is written stays in the first cache.
-        const BLOCK: usize = 16;
         let columns = matrix.len() / depth;
         if is_narrow::<T>(depth, columns, 1) {
             return Self { depth, columns, form: Form::Narrow, data: Cow::Owned(matrix.to_vec()) };
@@ -100,14 +98,12 @@ impl<'a, T: Real> Panels<'a, T> {
         let arrange = |first: usize, width: usize, panel: &mut [T]| {
             let rows: Vec<&[T]> = matrix[first * depth..].chunks_exact(depth).take(width).collect();
             let (fours, rest) = rows.as_chunks::<TILE>();
-            for (block, to) in panel.chunks_mut(BLOCK * width).enumerate() {
-                let numbers = block * BLOCK..depth.min((block + 1) * BLOCK);
-                for (i, four) in fours.iter().enumerate() {
-                    transpose_rows(four.map(|row| &row[numbers.clone()]), &mut to[i * TILE..], width);
-                }
-                for (c, row) in (fours.len() * TILE..).zip(rest) {
-                    to[c..].iter_mut().step_by(width).zip(&row[numbers.clone()]).for_each(|(to, from)| *to = *from);
-                }
+            // Each to its end: a processor fetches what lies one after the other before it is needed.
+            for (i, four) in fours.iter().enumerate() {
+                transpose_rows(*four, &mut panel[i * TILE..], width);
+            }
+            for (c, row) in (fours.len() * TILE..).zip(rest) {
+                panel[c..].iter_mut().step_by(width).zip(*row).for_each(|(to, from)| *to = *from);
             }
         };
         Self { depth, columns, form: Form::Panels, data: Cow::Owned(in_panels(depth, columns, arrange)) }
