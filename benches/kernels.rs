@@ -1,12 +1,17 @@
 //! The layers' kernels one by one, forward and with gradients: `cargo bench --bench kernels`. The counters are multiply-adds
-//! (for stacks) or numbers, so that the last column is a rate to be held beside the machine's own.
+//! (for stacks), numbers or scenes, so that the last column is a rate to be held beside the machine's own.
 
-use candle_core::{Device, Module, Tensor, Var};
+use candle_core::{DType, Device, Module, Tensor, Var};
 use candle_nn::{VarBuilder, VarMap};
 use divan::{Bencher, counter::ItemsCount};
+use multi_entity_vae::config::{Config, Preset};
 use multi_entity_vae::layers::{
-    Activation, Extent, LayerSpec, Places, Rule, Stack, bernoulli_log_prob, compose, gaussian_kl, mix,
+    Activation, Extent, LayerSpec, Places, Rule, Stack, bernoulli_log_prob, compose, gaussian_kl, mix, sigmoid,
 };
+use multi_entity_vae::model::Variables;
+use multi_entity_vae::run::{ScenesOf, open_digits};
+use multi_entity_vae::scene::Split;
+use multi_entity_vae::train::Adam;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -37,7 +42,7 @@ const NAMES: [usize; LAYERS.len()] = [0, 1, 2, 3, 4];
 fn layer(index: usize) -> (Stack, Tensor, usize) {
     let (_, extent, images, spec, work) = LAYERS[index];
     let variables = VarMap::new();
-    let vb = VarBuilder::from_varmap(&variables, candle_core::DType::F32, &Device::Cpu);
+    let vb = VarBuilder::from_varmap(&variables, DType::F32, &Device::Cpu);
     let stack = Stack::new(extent, &[(spec, Activation::Relu)], vb).expect("a layer");
     let shape = (images, extent.height, extent.width, extent.channels);
     (stack, Tensor::randn(0f32, 1.0, shape, &Device::Cpu).expect("images"), images * work)
@@ -85,4 +90,31 @@ fn bernoulli(bencher: Bencher<'_, '_>) {
     let logits = Tensor::randn(0f32, 3.0, (32, 64, 64, 1), &Device::Cpu).expect("logits");
     let targets = Tensor::rand(0f32, 1.0, (32, 64, 64, 1), &Device::Cpu).expect("targets");
     bencher.counter(ItemsCount::new(32 * 64 * 64usize)).bench(|| bernoulli_log_prob(&logits, &targets));
+}
+
+#[divan::bench]
+fn sigmoids(bencher: Bencher<'_, '_>) {
+    let logits = Tensor::randn(0f32, 3.0, (32, 64, 64, 1), &Device::Cpu).expect("logits");
+    bencher.counter(ItemsCount::new(32 * 64 * 64usize)).bench(|| sigmoid(&logits));
+}
+
+/// A step over a million parameters.
+#[divan::bench]
+fn adam(bencher: Bencher<'_, '_>) {
+    let variables = Variables::new(0);
+    let weight = variables.builder(DType::F32, &Device::Cpu).get((1024, 1024), "weight").expect("a variable");
+    let gradients = weight.sqr().and_then(|squares| squares.sum_all()?.backward()).expect("a gradient");
+    let mut adam = Adam::new(&variables).expect("moments");
+    bencher.counter(ItemsCount::new(1024 * 1024usize)).bench_local(|| adam.step(&gradients, 1e-3, 1.0));
+}
+
+/// A batch made by one thread, which has had none waiting.
+#[divan::bench(args = ["air", "digits", "survey", "sprites", "tetrominoes"])]
+fn scenes(bencher: Bencher<'_, '_>, recipe: &str) {
+    let settings = [format!("data.scenes={recipe}")];
+    let config = Config::resolve(Preset::MultiEntity, None, &settings).expect("a recipe");
+    let digits = open_digits(&config.data.digits).expect("digits");
+    let scenes = ScenesOf::open(&config.data, digits, Split::Train, 0).expect("scenes");
+    let mut batches = scenes.batches(&config, 0, 1).expect("batches");
+    bencher.counter(ItemsCount::new(config.training.batch)).bench_local(|| batches.next());
 }

@@ -7,10 +7,9 @@ use multi_entity_vae::config::{
     Latent, Likelihood, ModelConfig, Placement, Posteriors, Preset, Rank, SelectorConfig,
 };
 use multi_entity_vae::evaluate::presence;
-use multi_entity_vae::layers::{Activation, Extent};
+use multi_entity_vae::layers::{Activation, Extent, top_k};
 use multi_entity_vae::model::{
     Cells, Compositor, Encoder, Inference, LOG_VAR_LIMIT, Model, NOTHING, Posterior, Selection, Variables, Weights,
-    top_k,
 };
 use multi_entity_vae::random;
 use proptest::prelude::*;

@@ -87,8 +87,21 @@ impl Kernel for Bernoulli {
 
 #[cfg(test)]
 mod tests {
+    use super::super::agreement::{agree, cases, normals};
     use super::*;
     use candle_core::{DType, Device, Var};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(cases(100))]
+
+        #[test]
+        fn kernel_and_reference_agree(images in 1..=5usize, numbers in 1..=300usize, seed: u64) {
+            let [logits, targets] = [(4.0, seed), (1.0, seed ^ 1)].map(|(d, seed)| normals(&[images, numbers], d, seed).unwrap());
+            let targets = |like: &Tensor| candle_nn::ops::sigmoid(&targets)?.to_dtype(like.dtype());
+            agree([logits], |[l]| bernoulli_log_prob(l, &targets(l)?), |[l]| reference(l, &targets(l)?))?;
+        }
+    }
 
     fn images(values: &[f64], shape: (usize, usize)) -> Result<Tensor> {
         Tensor::from_iter((0..shape.0 * shape.1).map(|i| values[i % values.len()]), &Device::Cpu)?.reshape(shape)

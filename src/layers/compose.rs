@@ -301,8 +301,21 @@ impl Kernel for Composition {
 
 #[cfg(test)]
 mod tests {
+    use super::super::agreement::{agree, any_patches, cases, normals};
     use super::*;
     use candle_core::{DType, Device, Var};
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    proptest! {
+        #![proptest_config(cases(200))]
+
+        #[test]
+        fn kernel_and_reference_agree((k, shape, places) in any_patches(), rule in select(&Rule::ALL[..]), seed: u64) {
+            let reference = |x: &Tensor| reference(&place(x, &places)?, rule, k, places.fill);
+            agree([normals(&shape, 3.0, seed).unwrap()], |[x]| compose(x, rule, k, &places), |[x]| reference(x))?;
+        }
+    }
 
     fn spread(a: &Tensor, b: &Tensor) -> Result<f64> {
         (a - b)?.abs()?.flatten_all()?.max(0)?.to_dtype(DType::F64)?.to_scalar()

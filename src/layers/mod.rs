@@ -20,7 +20,8 @@
 //! - `gpu`: the same layers and operations on NVIDIA GPUs (feature `cuda`)
 //!
 //! Beside the stacks, operations of the model that would be slow as a chain of tensor operations: [`gaussian_kl`], [`gaussian_sample`],
-//! [`gather`], [`place`], [`compose`], [`mix`], [`sigmoid`] and [`bernoulli_log_prob`], each with its candle form in its own file.
+//! [`select`], [`gather`], [`place`], [`compose`], [`mix`], [`sigmoid`], [`bernoulli_log_prob`] and [`objective`], each with its candle form in its
+//! own file.
 //!
 //! Images are channels-last, (B, H, W, C), everywhere.
 //!
@@ -46,19 +47,28 @@
 //! - Buffers are used again in the next step (`scratch`); a step runs on one of the computing threads from start to end.
 //! - A model at rest has its weights arranged once ([`Stack::at_rest`]). Outside training, what is both merged and looked at is drawn once.
 //!
-//! In `mve-64`'s step 70 % of the samples of a profile are in products. Single layers, warm, run at 130–215 GFLOP/s on a core of an
+//! Where the time goes on one core of an AMD EPYC (AVX-512), percent of a profile's samples of `benches/peers`' three cases:
+//!
+//! | | default | `mve-64` | dense |
+//! |---|---|---|---|
+//! | products | 61 | 84 | 69 |
+//! | transforms of minimal filtering | 15 | 2 | |
+//! | biases, activations, their derivatives and sums | 3 | 5 | 1 |
+//! | clearing of memory, fresh pages | 6 | 2 | 5 |
+//! | composition, likelihood, KL, selection | 4 | 2 | 6 |
+//! | copies into cells, borders and tensors | 2 | 3 | 1 |
+//! | weights arranged | 2 | | 2 |
+//! | Adam: a square root and a division for every parameter, 7 numbers moved for it | 2 | | 10 |
+//! | candle and the rest | 4 | 2 | 6 |
+//!
+//! The dense products are within a tenth of their floor. Single layers, warm, run at 130–215 GFLOP/s on a core of an
 //! Intel Xeon with AVX-512; slow among them are those with next to no depth (4×4 over one channel: 90) and the last transposed
-//! convolution, to one channel: 32, of which two fifths are multiplications that count. Beside the products: clearing of fresh pages
-//! (8 %), copies into cells and borders (7 %), biases, activations and their derivatives as passes of their own (5 %), and what
-//! candle computes about all candidates, number by number.
+//! convolution, to one channel: 32, of which two fifths are multiplications that count.
 //!
 //! Minimal filtering of 4×4 kernels with stride 2, as 3×3 ones over cells of 2×2 pixels whose four phases are channels (100 multiplications
 //! for 256), was built and measured too: single layers of 16 to 64 channels took 0.78 to 0.96 of the time
 //! forward and 0.68 to 1.23 of it backward, because the products become shallow and what surrounds them does not; `mve-64`'s step 1.04. It is not in
 //! the program.
-//!
-//! In the dense model products are some 60 % (of an Intel Xeon's time), Adam 15 % (a square root and a division for every parameter, and
-//! 7 numbers moved for it), transposed weights 5 %, clearing of memory 4 %.
 //!
 //! How a step grows with entities, cells, pixels, batch and threads is told in [`guide::speed`](crate::guide::speed).
 //!
@@ -70,6 +80,8 @@
 //! bound is established two lines above it. The property tests that reach it pass under Miri (`.ci/miri`, a quarter of an hour).
 
 mod activation;
+#[cfg(test)]
+mod agreement;
 mod bernoulli;
 mod compose;
 mod gather;
@@ -79,6 +91,7 @@ mod gpu;
 mod instructions;
 mod linear;
 mod mix;
+mod objective;
 mod op;
 mod parameters;
 mod pass;
@@ -87,6 +100,7 @@ mod product;
 pub mod real;
 mod reference;
 mod scratch;
+mod select;
 mod sigmoid;
 mod stack;
 mod window;
@@ -99,17 +113,18 @@ pub use gather::gather;
 pub use gaussian::{gaussian_kl, gaussian_kl_of_dimensions, gaussian_sample};
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::{
-    Recording, StepNumbers, adam as adam_on_gpu, copy as copy_to_gpu, objective as objective_on_gpu,
-    prepare as prepare_gpu, record, select as select_on_gpu, write as write_on_gpu,
+    Recording, StepNumbers, adam as adam_on_gpu, copy as copy_to_gpu, prepare as prepare_gpu, record,
+    write as write_on_gpu,
 };
 pub use instructions::{Instructions, VARIABLE as INSTRUCTIONS_VARIABLE};
 pub(crate) use mix::log_sum_exp;
 pub use mix::mix;
-#[cfg(feature = "cuda")]
-pub(crate) use op::on_gpu;
+pub use objective::objective;
 pub(crate) use op::{contiguous, contiguous_mut, on_cpu};
 pub use parameters::Deposit;
 pub use place::{Places, place};
+pub(crate) use select::distance;
+pub use select::{select, top_k};
 pub use sigmoid::sigmoid;
 pub use stack::{LayerSpec, Stack};
 

@@ -47,12 +47,6 @@ impl Path {
     }
 }
 
-/// Whether the kernels in [`gpu`](super::gpu) compute what is asked of a tensor.
-#[cfg(feature = "cuda")]
-pub(crate) fn on_gpu(x: &Tensor) -> bool {
-    matches!(Path::of(x), Path::Gpu)
-}
-
 /// Applies a kernel of one input.
 pub(super) fn apply1(kernel: impl Kernel + 'static, x: &Tensor) -> Result<Tensor> {
     x.contiguous()?.apply_op1(Op(kernel))

@@ -204,8 +204,20 @@ impl Kernel for Placed {
 
 #[cfg(test)]
 mod tests {
+    use super::super::agreement::{agree, any_patches, cases, normals};
     use super::*;
     use candle_core::{Device, Var};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(cases(200))]
+
+        #[test]
+        fn kernel_and_reference_agree((_, shape, places) in any_patches(), seed: u64) {
+            let reference = |patches: &Tensor| Placed::new(patches.dims4()?, &places)?.reference(patches);
+            agree([normals(&shape, 3.0, seed).unwrap()], |[x]| super::place(x, &places), |[x]| reference(x))?;
+        }
+    }
 
     #[test]
     fn kernel_and_reference_agree_wherever_the_patches_lie() -> Result<()> {

@@ -460,7 +460,10 @@ impl<T: Real> Accumulate<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::agreement;
     use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
     /// Numbers that no rounding blurs: sums of their products are exact in `f32` too.
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
@@ -485,42 +488,58 @@ mod tests {
 
     #[test]
     fn both_products_agree_with_three_loops() {
-        for (m, n, runs, length, step) in cases() {
-            let depth = runs.len() * length;
-            let starts: Vec<usize> = (0..m).map(|i| i * step).collect();
-            let data = numbers(m * step + 70, 1);
-            let windows = Windows { data: &data, starts: &starts, runs: &runs, length };
-            let at = |i: usize, l: usize| data[starts[i] + runs[l / length] + l % length];
+        cases().for_each(both_agree);
+    }
 
-            let b = numbers(depth * n, 2);
-            let packed = Panels::pack(depth, n, runs.len(), |l| {
-                let row = &b[l * n..];
-                move |c: usize| row[c]
+    proptest! {
+        #![proptest_config(agreement::cases(200))]
+
+        #[test]
+        #[cfg_attr(miri, ignore = "too slow there; the cases by hand are not")]
+        fn both_products_agree_with_three_loops_in_any_shape(
+            (m, n) in (1..=40usize, 1..=120usize),
+            runs in vec(0..=50usize, 1..=3),
+            (length, step) in (1..=40usize, 1..=20usize),
+        ) {
+            both_agree((m, n, runs, length, step));
+        }
+    }
+
+    fn both_agree((m, n, runs, length, step): (usize, usize, Vec<usize>, usize, usize)) {
+        let depth = runs.len() * length;
+        let starts: Vec<usize> = (0..m).map(|i| i * step).collect();
+        let data = numbers(m * step + 100, 1);
+        let windows = Windows { data: &data, starts: &starts, runs: &runs, length };
+        let at = |i: usize, l: usize| data[starts[i] + runs[l / length] + l % length];
+
+        let b = numbers(depth * n, 2);
+        let packed = Panels::pack(depth, n, runs.len(), |l| {
+            let row = &b[l * n..];
+            move |c: usize| row[c]
+        });
+        let turned: Vec<f32> = (0..n * depth).map(|i| b[i % depth * n + i / depth]).collect();
+        // A transpose is arranged for one run.
+        let transposed = (runs.len() == 1).then(|| Panels::transposed(&turned, depth));
+        let rows = || Panels::rows(&b, n, runs.len());
+        for panels in [packed, rows(), rows().into_owned()].into_iter().chain(transposed) {
+            let mut out = vec![f32::NAN; m * n];
+            windows.multiply(&panels, |row, first, values| {
+                out[row * n + first..][..values.len()].copy_from_slice(values);
             });
-            let turned: Vec<f32> = (0..n * depth).map(|i| b[i % depth * n + i / depth]).collect();
-            // A transpose is arranged for one run.
-            let transposed = (runs.len() == 1).then(|| Panels::transposed(&turned, depth));
-            let rows = || Panels::rows(&b, n, runs.len());
-            for panels in [packed, rows(), rows().into_owned()].into_iter().chain(transposed) {
-                let mut out = vec![f32::NAN; m * n];
-                windows.multiply(&panels, |row, first, values| {
-                    out[row * n + first..][..values.len()].copy_from_slice(values);
-                });
-                for (i, row) in out.chunks_exact(n).enumerate() {
-                    for (c, value) in row.iter().enumerate() {
-                        assert_eq!(*value, (0..depth).map(|l| at(i, l) * b[l * n + c]).sum::<f32>(), "{m}×{n}×{depth}");
-                    }
+            for (i, row) in out.chunks_exact(n).enumerate() {
+                for (c, value) in row.iter().enumerate() {
+                    assert_eq!(*value, (0..depth).map(|l| at(i, l) * b[l * n + c]).sum::<f32>(), "{m}×{n}×{depth}");
                 }
             }
+        }
 
-            let right = numbers(m * n, 3);
-            let mut gradient = vec![1.0; depth * n];
-            windows.accumulate(&right, n, &mut gradient);
-            for (l, row) in gradient.chunks_exact(n).enumerate() {
-                for (c, value) in row.iter().enumerate() {
-                    let sum: f32 = (0..m).map(|i| at(i, l) * right[i * n + c]).sum();
-                    assert_eq!(*value, 1.0 + sum, "{m}×{n}×{depth}");
-                }
+        let right = numbers(m * n, 3);
+        let mut gradient = vec![1.0; depth * n];
+        windows.accumulate(&right, n, &mut gradient);
+        for (l, row) in gradient.chunks_exact(n).enumerate() {
+            for (c, value) in row.iter().enumerate() {
+                let sum: f32 = (0..m).map(|i| at(i, l) * right[i * n + c]).sum();
+                assert_eq!(*value, 1.0 + sum, "{m}×{n}×{depth}");
             }
         }
     }

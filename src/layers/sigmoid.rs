@@ -49,8 +49,20 @@ impl Kernel for Sigmoid {
 
 #[cfg(test)]
 mod tests {
+    use super::super::agreement::{agree, cases, normals};
     use super::*;
     use candle_core::{Device, Var};
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(cases(60))]
+
+        #[test]
+        fn kernel_and_candle_agree(rows in 1..=50usize, columns in 1..=900usize, seed: u64) {
+            let x = normals(&[rows, columns], 6.0, seed).unwrap();
+            agree([x], |[x]| sigmoid(x), |[x]| candle_nn::ops::sigmoid(x))?;
+        }
+    }
 
     /// More numbers than one thread is given, of a shape that is none of the kernel's business.
     fn logits() -> Result<Var> {

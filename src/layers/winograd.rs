@@ -488,7 +488,9 @@ impl Line<OUT, IN> for Gradients {
 
 #[cfg(test)]
 mod tests {
+    use super::super::agreement::cases;
     use super::*;
+    use proptest::prelude::*;
 
     fn numbers(count: usize, seed: usize) -> Vec<f64> {
         (0..count).map(|i| ((i * 7919 + seed * 101) % 1009) as f64 / 504.0 - 1.0).collect()
@@ -521,40 +523,56 @@ mod tests {
     /// Whole tiles and cut ones, one and several to an image, more images than are in the middle at once.
     #[test]
     fn it_is_the_convolution_and_its_gradients_are_the_transposes() {
-        for (height, width, inputs, outputs, images) in
-            [(16, 16, 16, 32, 3), (4, 4, 16, 16, 70), (5, 7, 32, 16, 9), (3, 4, 48, 48, 2), (11, 18, 16, 48, 3)]
+        for case in [(16, 16, 16, 32, 3), (4, 4, 16, 16, 70), (5, 7, 32, 16, 9), (3, 4, 48, 48, 2), (11, 18, 16, 48, 3)]
         {
-            let input = Extent::new(height, width, inputs);
-            let fast = Winograd::new(input, outputs, 3, 1).unwrap();
-            let weight = numbers(TAPS * inputs * outputs, 1);
-            let x = numbers(images * input.len(), 2);
-            let mut y = vec![f64::NAN; images * height * width * outputs];
-            fast.forward(&fast.prepare(&weight), &x, &mut y);
-            let expected: Vec<f64> =
-                x.chunks_exact(input.len()).flat_map(|image| plain(input, outputs, &weight, image)).collect();
-            for (a, b) in y.iter().zip(&expected) {
-                assert!((a - b).abs() < 1e-11, "{a} is not {b}: {input} to {outputs}");
-            }
-
-            // The map is linear in both, so the gradient of ⟨dz, y⟩ with respect to one, times it, is ⟨dz, y⟩ itself, in any direction.
-            let dz = numbers(y.len(), 3);
-            let mut dx = vec![f64::NAN; x.len()];
-            let dw = fast.backward(&fast.prepare_transposed(&weight), &x, &dz, Some(&mut dx));
-            let (other_x, other_weight) = (numbers(x.len(), 4), numbers(weight.len(), 5));
-            let through = |weight: &[f64], x: &[f64]| -> f64 {
-                let ys = x.chunks_exact(input.len()).flat_map(|image| plain(input, outputs, weight, image));
-                inner(&ys.collect::<Vec<_>>(), &dz)
-            };
-            let scale = y.len() as f64;
-            assert!((inner(&dx, &other_x) - through(&weight, &other_x)).abs() < 1e-10 * scale);
-            assert!((inner(&dw, &other_weight) - through(&other_weight, &x)).abs() < 1e-10 * scale);
-            // And in a direction of one number only, so that a wrong place cannot hide.
-            for i in [0, x.len() / 3, x.len() - 1] {
-                let mut one = vec![0.0; x.len()];
-                one[i] = 1.0;
-                assert!((dx[i] - through(&weight, &one)).abs() < 1e-11);
-            }
+            assert!(agrees_with_the_definition(case));
         }
+    }
+
+    proptest! {
+        #![proptest_config(cases(12))]
+
+        #[test]
+        fn it_is_the_convolution_for_any_image((h, w) in (1..=20usize, 1..=20usize), (c, o) in (1..=3usize, 1..=3usize), images in 1..=3usize) {
+            prop_assume!(agrees_with_the_definition((h, w, 16 * c, 16 * o, images)));
+        }
+    }
+
+    /// False where minimal filtering is not for such an image; what does not agree fails.
+    fn agrees_with_the_definition(
+        (height, width, inputs, outputs, images): (usize, usize, usize, usize, usize),
+    ) -> bool {
+        let input = Extent::new(height, width, inputs);
+        let Some(fast) = Winograd::new(input, outputs, 3, 1) else { return false };
+        let weight = numbers(TAPS * inputs * outputs, 1);
+        let x = numbers(images * input.len(), 2);
+        let mut y = vec![f64::NAN; images * height * width * outputs];
+        fast.forward(&fast.prepare(&weight), &x, &mut y);
+        let expected: Vec<f64> =
+            x.chunks_exact(input.len()).flat_map(|image| plain(input, outputs, &weight, image)).collect();
+        for (a, b) in y.iter().zip(&expected) {
+            assert!((a - b).abs() < 1e-11, "{a} is not {b}: {input} to {outputs}");
+        }
+
+        // The map is linear in both, so the gradient of ⟨dz, y⟩ with respect to one, times it, is ⟨dz, y⟩ itself, in any direction.
+        let dz = numbers(y.len(), 3);
+        let mut dx = vec![f64::NAN; x.len()];
+        let dw = fast.backward(&fast.prepare_transposed(&weight), &x, &dz, Some(&mut dx));
+        let (other_x, other_weight) = (numbers(x.len(), 4), numbers(weight.len(), 5));
+        let through = |weight: &[f64], x: &[f64]| -> f64 {
+            let ys = x.chunks_exact(input.len()).flat_map(|image| plain(input, outputs, weight, image));
+            inner(&ys.collect::<Vec<_>>(), &dz)
+        };
+        let scale = y.len() as f64;
+        assert!((inner(&dx, &other_x) - through(&weight, &other_x)).abs() < 1e-10 * scale);
+        assert!((inner(&dw, &other_weight) - through(&other_weight, &x)).abs() < 1e-10 * scale);
+        // And in a direction of one number only, so that a wrong place cannot hide.
+        for i in [0, x.len() / 3, x.len() - 1] {
+            let mut one = vec![0.0; x.len()];
+            one[i] = 1.0;
+            assert!((dx[i] - through(&weight, &one)).abs() < 1e-11);
+        }
+        true
     }
 
     #[test]

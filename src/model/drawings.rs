@@ -9,7 +9,8 @@
 //! sums over the image's pixels (and channels). In a mixture ink is the mask, and is shared only where both have about the same colour: an
 //! object before another of a different colour is no copy of it.
 
-use super::selector::{Cells, Selection, distance};
+use super::selector::{Cells, Selection};
+use crate::layers::distance;
 use candle_core::{DType, Device, Result, Tensor};
 use rayon::prelude::*;
 

@@ -28,8 +28,8 @@ pub use encoder::Encoder;
 pub use importance::Resampling;
 pub use objective::{Loss, Weights};
 pub use posterior::{LOG_VAR_LIMIT, Posterior};
-pub use selector::{Cells, Selection, log_choose, top_k};
-pub(crate) use selector::{distance, indicator};
+pub(crate) use selector::indicator;
+pub use selector::{Cells, Selection, log_choose};
 pub use variables::Variables;
 
 use crate::config::{Likelihood, ModelConfig, Placement, SelectorConfig};

@@ -4,13 +4,12 @@
 //!
 //! All terms are sums, over pixels and over latent dimensions, averaged over the batch alone; β multiplies the KL of the kept
 //! candidates and nothing else. The terms in brackets are regularisers for training and never part of a reported ELBO. The first
-//! is the KL of the candidates that are *not* kept, which nothing else restrains: a little of it, and the KL map has one peak
-//! for each object, at its middle, instead of a ridge on which a second entity finds a place. The second is a smooth charge
+//! is the KL of the candidates that are *not* kept, which nothing else restrains: where it costs nothing the KL map can have a ridge
+//! along an object, on which a second entity finds a place. The second is a smooth charge
 //! of c nats for each entity that is in use.
 
 use super::Inference;
-#[cfg(feature = "cuda")]
-use crate::layers::{objective_on_gpu, on_gpu};
+use crate::layers::objective;
 use candle_core::{DType, Device, Result, Tensor};
 
 /// The loss's weights at one moment of training.
@@ -79,20 +78,9 @@ impl Weights {
     pub fn loss(&self, inference: &Inference, images: &Tensor) -> Result<Loss> {
         let log_probs = inference.log_prob(images)?; // (B)
         let kls = inference.entities.kl()?; // (B, K)
-        #[cfg(feature = "cuda")]
-        if on_gpu(images) {
-            let weights = [self.beta, self.idle_beta, self.location_charge];
-            let candidates = if self.idle_beta == 0.0 { kls.clone() } else { inference.candidates.kl()? };
-            return Ok(Loss { terms: objective_on_gpu(weights, &log_probs, &kls, &candidates)?, beside: None });
-        }
-        let reconstruction = log_probs.mean(0)?.neg()?;
-        let kl = kls.sum(1)?.mean(0)?;
-        let idle = match self.idle_beta {
-            0.0 => kl.zeros_like()?, // the KL of every candidate, and its way back, are work
-            idle_beta => ((inference.candidates.kl()?.sum(1)?.mean(0)? - &kl)? * idle_beta)?,
-        };
-        let charge = (((kls * -0.5)?.exp()?.neg()? + 1.0)?.sum(1)?.mean(0)? * self.location_charge)?;
-        let total = (((&reconstruction + (&kl * self.beta)?)? + &idle)? + &charge)?;
-        Loss::of([&total, &reconstruction, &kl, &idle, &charge])
+        let weights = [self.beta, self.idle_beta, self.location_charge];
+        // The KL of every candidate, and its way back, are work.
+        let candidates = if self.idle_beta == 0.0 { kls.clone() } else { inference.candidates.kl()? };
+        Ok(Loss { terms: objective(weights, &log_probs, &kls, &candidates)?, beside: None })
     }
 }

@@ -3,8 +3,7 @@
 use super::importance::repeated;
 use super::posterior::Posterior;
 use crate::config::{ModelConfig, Rank, SelectorConfig};
-#[cfg(feature = "cuda")]
-use crate::layers::{on_gpu, select_on_gpu};
+use crate::layers::select;
 use crate::random;
 use candle_core::{DType, Device, Result, Tensor};
 use rand::Rng;
@@ -65,7 +64,7 @@ impl Selection {
         Self { rank_by: *rank_by, entities: config.entities, radius, overlap: overlap.last(), seed }
     }
 
-    /// The K candidates of every image that rank best, whatever they draw. On a GPU the cells of largest KL are found there.
+    /// The K candidates of every image that rank best, whatever they draw.
     /// `grid` is (rows, columns) of candidates, `cell` the pixels that one is high and wide.
     pub(super) fn best(
         &self,
@@ -74,55 +73,20 @@ impl Selection {
         grid: (usize, usize),
         cell: (usize, usize),
     ) -> Result<Cells> {
-        #[cfg(feature = "cuda")]
-        if self.rank_by == Rank::Kl && on_gpu(images) {
-            let scores = candidates.kl()?.detach();
-            return Ok(Cells(select_on_gpu(&scores, self.entities, self.radius, grid)?));
-        }
+        let (b, n) = candidates.dims2()?;
         let scores = match self.rank_by {
-            Rank::Kl => candidates.kl_map()?,
-            Rank::Brightness => brightness(images, grid, cell)?,
+            Rank::Kl => candidates.kl()?,
+            Rank::Brightness => Tensor::from_vec(brightness(images, grid, cell)?.concat(), (b, n), images.device())?,
             Rank::Random => {
-                let (b, n) = candidates.dims2()?;
                 let scores = |i| {
                     let mut rng = random::stream(self.seed, "random selection", i as u64);
-                    (0..n).map(|_| rng.random()).collect()
+                    (0..n).map(move |_| rng.random::<f32>())
                 };
-                (0..b).map(scores).collect()
+                Tensor::from_iter((0..b).flat_map(scores), images.device())?.reshape((b, n))?
             }
         };
-        let cells: Vec<_> = scores.iter().map(|scores| top_k(scores, self.entities, self.radius, grid)).collect();
-        Cells::new(&cells, images.device())
+        select(&scores, self.entities, self.radius, grid).map(Cells)
     }
-}
-
-/// The `k` best-scored cells, none within `radius` of a better one. Where suppression leaves fewer than k, the best of the
-/// suppressed ones fill up, so that there always are k. Ties go to the lower index; NaN counts as the lowest score.
-pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usize)) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..scores.len()).collect();
-    let score = |i: usize| if scores[i].is_nan() { f32::NEG_INFINITY } else { scores[i] };
-    order.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
-    let mut kept: Vec<usize> = Vec::with_capacity(k);
-    let mut suppressed = Vec::new();
-    for cell in order {
-        if kept.len() == k {
-            break;
-        }
-        // A cell is at distance 0 of itself only, so radius 0 suppresses nothing.
-        if kept.iter().any(|&other| distance(cell, other, columns) <= radius) {
-            suppressed.push(cell);
-        } else {
-            kept.push(cell);
-        }
-    }
-    let missing = k.saturating_sub(kept.len());
-    kept.extend(suppressed.into_iter().take(missing));
-    kept
-}
-
-/// How far two cells of a grid are apart, in cells, in the larger of the two directions.
-pub(crate) fn distance(a: usize, b: usize, columns: usize) -> usize {
-    (a / columns).abs_diff(b / columns).max((a % columns).abs_diff(b % columns))
 }
 
 /// 1 where it is so and 0 where not, for K entities of each image: (B, K).

@@ -16,7 +16,7 @@ pub fn sample(posteriors: &Tensor, noise: &Tensor, limit: f64) -> Result<Tensor>
     apply(Sample { shape: noise.shape().clone(), gaussians }, &[posteriors, noise])
 }
 
-/// The K best-scored cells of each image: scores (B, N) of a grid of (rows, columns) → (B, K), as `top_k` in `model::selector`.
+/// The K best-scored cells of each image: scores (B, N) of a grid of (rows, columns) → (B, K), as [`top_k`](crate::layers::top_k).
 pub fn select(scores: &Tensor, entities: usize, radius: usize, grid: (usize, usize)) -> Result<Tensor> {
     /// As many as the kernel has places for.
     const MOST: usize = 256;

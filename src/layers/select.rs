@@ -1,0 +1,48 @@
+//! Scores → the cells that are kept: top-K with a suppression radius.
+
+#[cfg(feature = "cuda")]
+use super::gpu;
+#[cfg(feature = "cuda")]
+use super::op::Path;
+use candle_core::{DType, Device, Result, Tensor};
+
+/// The K best-scored cells of each image, as [`top_k`] has them: scores (B, N) of a grid of (rows, columns) → (B, K), numbers below N in
+/// `f32`. On a GPU they are found there.
+pub fn select(scores: &Tensor, entities: usize, radius: usize, grid: (usize, usize)) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if let Path::Gpu = Path::of(scores) {
+        return gpu::select(scores, entities, radius, grid);
+    }
+    let lists = scores.detach().to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+    let cells = lists.iter().flat_map(|scores| top_k(scores, entities, radius, grid));
+    Tensor::from_iter(cells.map(|cell| cell as f32), scores.device())?.reshape((lists.len(), entities))
+}
+
+/// The `k` best-scored cells, none within `radius` of a better one. Where suppression leaves fewer than k, the best of the
+/// suppressed ones fill up, so that there always are k. Ties go to the lower index; NaN counts as the lowest score.
+pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usize)) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..scores.len()).collect();
+    let score = |i: usize| if scores[i].is_nan() { f32::NEG_INFINITY } else { scores[i] };
+    order.sort_by(|&a, &b| score(b).total_cmp(&score(a)).then(a.cmp(&b)));
+    let mut kept: Vec<usize> = Vec::with_capacity(k);
+    let mut suppressed = Vec::new();
+    for cell in order {
+        if kept.len() == k {
+            break;
+        }
+        // A cell is at distance 0 of itself only, so radius 0 suppresses nothing.
+        if kept.iter().any(|&other| distance(cell, other, columns) <= radius) {
+            suppressed.push(cell);
+        } else {
+            kept.push(cell);
+        }
+    }
+    let missing = k.saturating_sub(kept.len());
+    kept.extend(suppressed.into_iter().take(missing));
+    kept
+}
+
+/// How far two cells of a grid are apart, in cells, in the larger of the two directions.
+pub(crate) fn distance(a: usize, b: usize, columns: usize) -> usize {
+    (a / columns).abs_diff(b / columns).max((a % columns).abs_diff(b % columns))
+}
