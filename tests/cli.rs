@@ -319,6 +319,7 @@ fn assert_report_keys(report: &Value) {
     ];
     let besides = [
         "count_accuracy_sem",
+        "count_mse",
         "ari_foreground_sem",
         "log_likelihood_bound_sem",
         "kl_brightness_correlation_sem",

@@ -102,6 +102,7 @@ impl Accumulator {
             mse: self.squared_error.value(),
             count_accuracy: self.counts.accuracy(),
             count_accuracy_sem: self.counts.accuracy_standard_error(),
+            count_mse: self.counts.mean_squared_error(),
             ari_foreground: self.ari_foreground.value(),
             ari_foreground_sem: self.ari_foreground.standard_error(),
             ami_foreground: self.ami_foreground.value(),

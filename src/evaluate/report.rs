@@ -44,6 +44,9 @@ pub struct Report {
     pub count_accuracy: Option<f64>,
     /// Standard error of `count_accuracy`.
     pub count_accuracy_sem: Option<f64>,
+    /// Squared difference of both counts, mean over the same scenes.
+    #[serde(default)]
+    pub count_mse: Option<f64>,
     /// The scenes of known count, by true (rows) and predicted (columns) count.
     pub count_confusion: Option<CountConfusion>,
     /// Adjusted Rand index over object pixels, in scenes with at least two visible objects.
@@ -115,7 +118,6 @@ const UNDEFINED: &str = "–";
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let counts = self.count_confusion.as_ref();
-        let count_error = counts.and_then(CountConfusion::mean_squared_error);
         let counted = counts.map_or(0, CountConfusion::scenes);
         let pairs = self.scenes_with_objects_2plus;
 
@@ -137,7 +139,7 @@ impl fmt::Display for Report {
         writeln!(out)?;
         let accuracy = with_error(self.count_accuracy, self.count_accuracy_sem, 3);
         row(out, "count accuracy", accuracy, format_args!("{counted} scenes of known count"))?;
-        row(out, "count error", fixed(count_error, 3), "objects², mean squared")?;
+        row(out, "count error", fixed(self.count_mse, 3), "objects², mean squared")?;
         row(out, "entities", fixed(self.entities_per_scene, 3), "per scene")?;
         writeln!(out)?;
         let ari = with_error(self.ari_foreground, self.ari_foreground_sem, 3);
@@ -245,6 +247,7 @@ mod tests {
             mse: Some(0.001_25),
             count_accuracy: counts.accuracy(),
             count_accuracy_sem: counts.accuracy_standard_error(),
+            count_mse: counts.mean_squared_error(),
             count_confusion: Some(counts),
             ari_foreground: Some(0.9741),
             ari_foreground_sem: Some(0.0042),
@@ -339,6 +342,7 @@ Scenes by number of objects (rows) and of entities found (columns)
             "mse",
             "count_accuracy",
             "count_accuracy_sem",
+            "count_mse",
             "count_confusion",
             "ari_foreground",
             "ari_foreground_sem",

@@ -13,6 +13,8 @@ const LEGEND: f64 = 90.0;
 const LABELS: f64 = 60.0;
 /// The share of points at each end of each axis that may lie outside, so that a few far ones do not shrink the rest to a dot.
 const OUTLIERS: f64 = 0.002;
+/// A class of fewer points is named in the legend alone: its name in place would hide them.
+const NAMED: usize = 5;
 /// Points drawn class by class before the classes start anew: otherwise the last class would cover the others.
 const ROUND: usize = 400;
 
@@ -49,7 +51,11 @@ impl Scatter<'_> {
             }
         }
         for &class in &classes {
-            let middle = middle_of(inside.iter().filter(|p| p.1 == Some(class)).map(|p| p.0));
+            let points = inside.iter().filter(|p| p.1 == Some(class)).map(|p| p.0);
+            if points.clone().count() < NAMED {
+                continue;
+            }
+            let middle = middle_of(points);
             let (x, y) = frame.place(middle);
             let name = Words::new(class.to_string(), (x, y - LINE / 2.0)).bold().haloed();
             drawing.words(name.anchored(Anchor::Middle));
