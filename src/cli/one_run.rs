@@ -7,20 +7,26 @@ use super::train::Resumed;
 use super::usage;
 use candle_core::Device;
 use multi_entity_vae::config::Config;
+use multi_entity_vae::layers::Extent;
 use multi_entity_vae::run::{Checkpoint, RunFolder, ScenesOf, open_digits};
 use multi_entity_vae::scene::{BatchesError, Split};
 use std::path::Path;
 
 /// Refuses what cannot be trained, before anything is written.
 pub fn check(config: &Config) -> anyhow::Result<()> {
+    Start::of(config, image(config)?)?;
+    Ok(())
+}
+
+/// The images that it is to be trained on; refuses a configuration that does not fit them.
+pub fn image(config: &Config) -> anyhow::Result<Extent> {
     let Config { data, training, .. } = config;
     let scenes = ScenesOf::open(data, open_digits(&data.digits)?, Split::Train, training.seed)?;
     config.validate(scenes.image()).map_err(usage)?;
     if data.fresh && !scenes.source.endless() {
         return Err(BatchesError::NotEndless(data.scenes.clone()).into());
     }
-    Start::of(config, scenes.image())?;
-    Ok(())
+    Ok(scenes.image())
 }
 
 /// Trains a configuration in a folder, or what is left of its training.

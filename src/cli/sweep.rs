@@ -1,6 +1,7 @@
 //! `mevae sweep`: every combination of a grid of configurations as a run of its own, and one table of them all.
 
 mod grid;
+mod memory;
 mod summary;
 
 use super::common;
@@ -27,7 +28,7 @@ pub struct Args {
     /// Folder of the sweep; one that was begun is gone on with, and finished runs are left alone
     #[arg(long)]
     out: PathBuf,
-    /// Runs at the same time; each takes the memory of one training
+    /// Runs at the same time, at most: no more than there is memory for
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
     jobs: u64,
     /// Print what would be run and stop
@@ -47,11 +48,14 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     args.compute.use_threads()?;
     let text = read_text(&args.grid, Config::MOST_BYTES)?;
     let mut cells = grid::cells(&args.grid.display().to_string(), &text).map_err(usage)?;
+    let mut needed = 0;
     for cell in &mut cells {
         start::make_absolute(&mut cell.config)?;
+        let named = |e: anyhow::Error| usage(format!("{}: {e:#}", cell.name));
+        needed = memory::needed(&cell.config, one_run::image(&cell.config).map_err(named)?).max(needed);
         // What was begun could be trained, and needs nothing of another run any more.
         if RunFolder::open(&args.out.join(&cell.folder)).is_err() {
-            one_run::check(&cell.config).map_err(|e| usage(format!("{}: {e:#}", cell.name)))?;
+            one_run::check(&cell.config).map_err(named)?;
         }
     }
     if args.list {
@@ -61,7 +65,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let states = cells.iter().map(|cell| begun(&args.out.join(&cell.folder), cell)).collect::<anyhow::Result<_>>()?;
     enter(&args.out, &text)?;
     interrupt::listen()?;
-    let sweep = Sweep { args: &args, cells: &cells, device, states: Mutex::new(states) };
+    let jobs = args.jobs_that_fit(needed);
+    let sweep = Sweep { args: &args, jobs, cells: &cells, device, states: Mutex::new(states) };
     sweep.carry_out()?;
     let states = sweep.states();
     let runs = || cells.iter().zip(&states).filter(|(cell, _)| cell.name == cell.folder);
@@ -79,6 +84,19 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.quiet {
         true => Ok(()),
         false => common::say(format!("{} runs: {page}, summary.csv and summary.json beside it", runs().count())),
+    }
+}
+
+impl Args {
+    /// How many runs there are at the same time, each of which takes some `needed` bytes.
+    fn jobs_that_fit(&self, needed: u64) -> u64 {
+        let free = memory::free();
+        let jobs = memory::at_once(self.jobs, needed, free);
+        if let (true, false, Some(free)) = (jobs < self.jobs, self.quiet, free) {
+            let [needed, free] = [needed, free].map(|bytes| bytes as f64 / f64::from(1 << 30));
+            common::tell(&format!("{jobs} at a time: a run may take {needed:.1} GiB, and {free:.1} are free"));
+        }
+        jobs
     }
 }
 
@@ -111,6 +129,7 @@ fn enter(out: &Path, grid: &str) -> anyhow::Result<()> {
 /// A sweep at work.
 struct Sweep<'a> {
     args: &'a Args,
+    jobs: u64,
     cells: &'a [Cell],
     device: Device,
     /// What became of every cell so far.
@@ -143,7 +162,7 @@ impl Sweep<'_> {
             }
             Ok(())
         };
-        let jobs = self.args.jobs.min(runs.len() as u64);
+        let jobs = self.jobs.min(runs.len() as u64);
         std::thread::scope(|scope| {
             let jobs: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
             // A panic of a job is one of the sweep.
@@ -154,7 +173,7 @@ impl Sweep<'_> {
 
     fn train(&self, cell: &Cell) -> anyhow::Result<RunFolder> {
         let path = self.args.out.join(&cell.folder);
-        let alone = self.args.jobs == 1 && !self.args.quiet;
+        let alone = self.jobs == 1 && !self.args.quiet;
         let talk = if alone { Talk::Bar } else { Talk::Nothing };
         one_run::carry_out(&path, &cell.config, &self.device, Limits { seconds: None, talk, told_elsewhere: true })
     }
