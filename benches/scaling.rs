@@ -52,7 +52,7 @@ fn series<const N: usize>(
         std::fs::create_dir_all(folder)?;
         let title = format!("A training step of the default model by its {name}");
         let plot = TradeOff { title: &title, axes: (name, "ms per image"), points: &points, footnote: "" };
-        std::fs::write(folder.join(format!("{name}.svg")), plot.drawing().svg(Density::Single))?;
+        std::fs::write(folder.join(format!("scaling-{name}.svg")), plot.drawing().svg(Density::Single))?;
     }
     Ok(())
 }

@@ -157,7 +157,7 @@ fn multi_entity() -> Config {
             objective: Objective::Elbo,
             learning_rate: Schedule::cosine(8e-4, 1e-4, 0.02),
             location_charge: 8.0.into(),
-            // Without it one digit in forty is taken apart into two entities; ten times as much, and the entities say too little.
+            // Nothing or ten times as much make little difference, a hundred times is ruin: guide::decomposition, ablation.
             idle_beta: 0.01.into(),
             resynthesis: 0.0.into(),
             clip: 10.0,
