@@ -14,8 +14,7 @@ pub use density::{DensityError, GaussianMixture};
 
 use crate::config::Latent;
 use crate::evaluate::Decomposition;
-use crate::layers::distance;
-use crate::model::{Cells, Model, Selection};
+use crate::model::{Cells, Model, Selection, distance};
 use crate::random;
 use candle_core::{DType, Device, Result, Tensor};
 use rand::Rng;

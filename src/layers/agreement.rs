@@ -1,22 +1,23 @@
 //! For tests: a kernel beside its form on candle's operations, over whatever shapes proptest draws.
 
 use super::place::Places;
-use crate::random;
 use candle_core::{DType, Device, Result, Tensor, Var};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 /// The same cases each time, so that a change alone can fail; other ones are drawn by another seed.
 pub fn cases(cases: u32) -> Config {
     Config { cases, failure_persistence: None, rng_seed: RngSeed::Fixed(2018), ..Config::default() }
 }
 
-/// Normal numbers, in `f64`.
-pub fn normals(shape: &[usize], deviation: f64, seed: u64) -> Result<Tensor> {
-    let mut numbers = vec![0f32; shape.iter().product()];
-    random::normals(&mut random::stream(seed, "agreement", 0), &mut numbers);
-    Tensor::from_vec(numbers, shape, &Device::Cpu)?.to_dtype(DType::F64)? * deviation
+/// Numbers between −`most` and `most`, in `f64`.
+pub fn uniform(shape: &[usize], most: f64, seed: u64) -> Result<Tensor> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let numbers = (0..shape.iter().product()).map(|_| rng.random_range(-most..most)).collect();
+    Tensor::from_vec(numbers, shape, &Device::Cpu)
 }
 
 /// That two functions of some inputs agree in `f64` and in `f32`: in their values, and in the gradients of a weighted sum of these with
@@ -47,7 +48,7 @@ fn distances<const N: usize>(
     let at = std::array::from_fn(|i| inputs[i].as_tensor());
     let (ours, theirs) = (ours(at)?, theirs(at)?);
     assert_eq!(ours.shape(), theirs.shape());
-    let weights = normals(ours.dims(), 1.0, 1)?.to_dtype(dtype)?;
+    let weights = uniform(ours.dims(), 1.0, 1)?.to_dtype(dtype)?;
     let gradients = |out: &Tensor| (out * &weights)?.sum_all()?.backward();
     let (of_ours, of_theirs) = (gradients(&ours)?, gradients(&theirs)?);
     let mut all = vec![("the value".to_owned(), apart(&ours, &theirs)?)];

@@ -381,7 +381,7 @@ impl Kernel for Mixing {
 
 #[cfg(test)]
 mod tests {
-    use super::super::agreement::{agree, any_patches, cases, normals};
+    use super::super::agreement::{agree, any_patches, cases, uniform};
     use super::*;
     use candle_core::{DType, Device, Var};
     use proptest::prelude::*;
@@ -392,8 +392,8 @@ mod tests {
         #[test]
         fn kernel_and_reference_agree((k, [m, p, q, c], places) in any_patches(), flat: bool, seed: u64) {
             let (height, width) = if flat { (1, 1) } else { places.canvas };
-            let components = normals(&[m, p, q, c + 1], 3.0, seed).unwrap();
-            let background = normals(&[m / k, height, width, c], 3.0, seed ^ 1).unwrap();
+            let components = uniform(&[m, p, q, c + 1], 6.0, seed).unwrap();
+            let background = uniform(&[m / k, height, width, c], 6.0, seed ^ 1).unwrap();
             let reference = |x: &Tensor, background: &Tensor| reference(&place(x, &places)?, background, k);
             agree([components, background], |[x, b]| mix(x, b, k, &places), |[x, b]| reference(x, b))?;
         }

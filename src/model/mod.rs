@@ -21,6 +21,7 @@ mod refinement;
 mod selector;
 mod variables;
 
+pub(crate) use crate::layers::distance;
 pub use background::Estimate;
 pub use compositor::{Compositor, Ground, NOTHING};
 pub use decoder::{Components, Decoder};

@@ -12,8 +12,7 @@
 //! recogniser like this, on what the model dreams; these scenes are made of real pixels.
 
 use crate::layers::Extent;
-use crate::layers::distance;
-use crate::model::{Cells, Inference, Model, Posterior, indicator};
+use crate::model::{Cells, Inference, Model, Posterior, distance, indicator};
 use candle_core::{DType, Device, Result, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
