@@ -57,8 +57,8 @@
 //! β multiplies the KL of the K kept candidates (k) and nothing else. The last two terms are regularisers for training (ours, not
 //! the paper's), off where β_idle = c = 0, and never part of a reported ELBO. *Idle KL* is that of the N − K candidates that were
 //! not kept (n). Nothing is decoded from them, so nothing else in the loss restrains what they say, and a ridge of high KL can
-//! run over an object, on which a second entity finds a place. For the default it makes little difference, for noise, lines and coloured
-//! shapes a large one ([`guide::decomposition`], [`config::recipes`]). c is the *location charge*: a smooth price, up to c nats, on each
+//! run over an object, on which a second entity finds a place. For the default it makes little difference, for noise and lines
+//! a large one ([`guide::decomposition`], [`config::recipes`]). c is the *location charge*: a smooth price, up to c nats, on each
 //! entity that is in use, so that a second one does not share the first one's object. Learning rate, β, β_idle, c, λ, the selector's radius and overlap,
 //! and the samples of an importance-weighted bound may each be a function of the step ([`train::Schedule`]).
 //!

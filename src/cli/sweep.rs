@@ -48,14 +48,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     args.compute.use_threads()?;
     let text = read_text(&args.grid, Config::MOST_BYTES)?;
     let mut cells = grid::cells(&args.grid.display().to_string(), &text).map_err(usage)?;
-    let mut needed = 0;
     for cell in &mut cells {
         start::make_absolute(&mut cell.config)?;
-        let named = |e: anyhow::Error| usage(format!("{}: {e:#}", cell.name));
-        needed = memory::needed(&cell.config, one_run::image(&cell.config).map_err(named)?).max(needed);
         // What was begun could be trained, and needs nothing of another run any more.
         if RunFolder::open(&args.out.join(&cell.folder)).is_err() {
-            one_run::check(&cell.config).map_err(named)?;
+            one_run::check(&cell.config).map_err(|e| usage(format!("{}: {e:#}", cell.name)))?;
         }
     }
     if args.list {
@@ -65,8 +62,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let states = cells.iter().map(|cell| begun(&args.out.join(&cell.folder), cell)).collect::<anyhow::Result<_>>()?;
     enter(&args.out, &text)?;
     interrupt::listen()?;
-    let jobs = args.jobs_that_fit(needed);
-    let sweep = Sweep { args: &args, jobs, cells: &cells, device, states: Mutex::new(states) };
+    let sweep = Sweep { args: &args, cells: &cells, device, states: Mutex::new(states) };
     sweep.carry_out()?;
     let states = sweep.states();
     let runs = || cells.iter().zip(&states).filter(|(cell, _)| cell.name == cell.folder);
@@ -84,19 +80,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     match args.quiet {
         true => Ok(()),
         false => common::say(format!("{} runs: {page}, summary.csv and summary.json beside it", runs().count())),
-    }
-}
-
-impl Args {
-    /// How many runs there are at the same time, each of which takes some `needed` bytes.
-    fn jobs_that_fit(&self, needed: u64) -> u64 {
-        let free = memory::free();
-        let jobs = memory::at_once(self.jobs, needed, free);
-        if let (true, false, Some(free)) = (jobs < self.jobs, self.quiet, free) {
-            let [needed, free] = [needed, free].map(|bytes| bytes as f64 / f64::from(1 << 30));
-            common::tell(&format!("{jobs} at a time: a run may take {needed:.1} GiB, and {free:.1} are free"));
-        }
-        jobs
     }
 }
 
@@ -129,7 +112,6 @@ fn enter(out: &Path, grid: &str) -> anyhow::Result<()> {
 /// A sweep at work.
 struct Sweep<'a> {
     args: &'a Args,
-    jobs: u64,
     cells: &'a [Cell],
     device: Device,
     /// What became of every cell so far.
@@ -141,6 +123,8 @@ impl Sweep<'_> {
     fn carry_out(&self) -> anyhow::Result<()> {
         let cells = self.cells.iter().zip(self.states());
         let runs: Vec<_> = cells.filter(|(cell, _)| cell.name == cell.folder).collect();
+        let waiting = runs.iter().filter(|(_, state)| !matches!(state, State::Done { .. })).map(|(cell, _)| *cell);
+        let jobs = self.at_once(&waiting.collect::<Vec<_>>());
         let next = AtomicUsize::new(0);
         let work = || -> anyhow::Result<()> {
             while !interrupt::requested() {
@@ -148,7 +132,7 @@ impl Sweep<'_> {
                 let Some((cell, known)) = runs.get(number) else { break };
                 let state = match known {
                     State::Done { .. } => known.clone(),
-                    _ => match self.train(cell) {
+                    _ => match self.train(cell, jobs == 1) {
                         Ok(folder) => State::of(&folder)?,
                         // What is there stays; it goes on another time.
                         Err(e) if e.is::<Stopped>() => break,
@@ -162,7 +146,6 @@ impl Sweep<'_> {
             }
             Ok(())
         };
-        let jobs = self.jobs.min(runs.len() as u64);
         std::thread::scope(|scope| {
             let jobs: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
             // A panic of a job is one of the sweep.
@@ -171,10 +154,26 @@ impl Sweep<'_> {
         })
     }
 
-    fn train(&self, cell: &Cell) -> anyhow::Result<RunFolder> {
+    /// How many of the runs that wait are trained at the same time: as asked for, if there is memory for so many.
+    fn at_once(&self, waiting: &[&Cell]) -> u64 {
+        let jobs = self.args.jobs.min(waiting.len() as u64).max(1);
+        if jobs == 1 || !self.device.is_cpu() {
+            return jobs;
+        }
+        // What cannot be trained any more says so itself when it is its turn.
+        let needed = |cell: &&Cell| Some(memory::needed(&cell.config, one_run::image(&cell.config).ok()?));
+        let (needed, free) = (waiting.iter().filter_map(needed).max().unwrap_or(0), memory::free());
+        let fit = memory::that_fit(jobs, needed, free);
+        if let (true, false, Some(free)) = (fit < jobs, self.args.quiet, free) {
+            let [needed, free] = [needed, free].map(|bytes| bytes as f64 / f64::from(1 << 30));
+            common::tell(&format!("{fit} at a time: a run may take {needed:.1} GiB, and {free:.1} are free"));
+        }
+        fit
+    }
+
+    fn train(&self, cell: &Cell, alone: bool) -> anyhow::Result<RunFolder> {
         let path = self.args.out.join(&cell.folder);
-        let alone = self.jobs == 1 && !self.args.quiet;
-        let talk = if alone { Talk::Bar } else { Talk::Nothing };
+        let talk = if alone && !self.args.quiet { Talk::Bar } else { Talk::Nothing };
         one_run::carry_out(&path, &cell.config, &self.device, Limits { seconds: None, talk, told_elsewhere: true })
     }
 

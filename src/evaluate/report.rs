@@ -118,6 +118,8 @@ const UNDEFINED: &str = "–";
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let counts = self.count_confusion.as_ref();
+        // A report of before there was the key has the counts that it follows from.
+        let count_mse = self.count_mse.or_else(|| counts.and_then(CountConfusion::mean_squared_error));
         let counted = counts.map_or(0, CountConfusion::scenes);
         let pairs = self.scenes_with_objects_2plus;
 
@@ -139,7 +141,7 @@ impl fmt::Display for Report {
         writeln!(out)?;
         let accuracy = with_error(self.count_accuracy, self.count_accuracy_sem, 3);
         row(out, "count accuracy", accuracy, format_args!("{counted} scenes of known count"))?;
-        row(out, "count error", fixed(self.count_mse, 3), "objects², mean squared")?;
+        row(out, "count error", fixed(count_mse, 3), "objects², mean squared")?;
         row(out, "entities", fixed(self.entities_per_scene, 3), "per scene")?;
         writeln!(out)?;
         let ari = with_error(self.ari_foreground, self.ari_foreground_sem, 3);
@@ -369,6 +371,14 @@ Scenes by number of objects (rows) and of entities found (columns)
         assert_eq!(json["errors"]["splits"], 3);
         assert_eq!(json["binarisation"], "static");
         assert_eq!(json["count_confusion"][2], serde_json::json!([0, 1, 1]));
+    }
+
+    #[test]
+    fn an_older_report_still_tells_the_count_error() {
+        let mut json = serde_json::to_value(report()).expect("a plain structure");
+        json.as_object_mut().expect("an object").remove("count_mse");
+        let older: Report = serde_json::from_value(json).expect("a report without the key");
+        assert_eq!((older.count_mse, older.to_string()), (None, report().to_string()));
     }
 
     #[test]

@@ -59,8 +59,13 @@ fn distances<const N: usize>(
     Ok(all)
 }
 
+/// NaN where any number is none, which candle's maximum would pass over.
 fn apart(a: &Tensor, b: &Tensor) -> Result<f64> {
-    let largest = |x: &Tensor| x.abs()?.max_all()?.to_dtype(DType::F64)?.to_scalar::<f64>();
+    let largest = |x: &Tensor| -> Result<f64> {
+        let numbers = x.flatten_all()?.to_dtype(DType::F64)?.to_vec1::<f64>()?;
+        let none = numbers.iter().find(|x| x.is_nan());
+        Ok(none.copied().unwrap_or_else(|| numbers.iter().fold(0.0, |most, x| x.abs().max(most))))
+    };
     Ok(largest(&(a - b)?)? / (1.0 + largest(b)?))
 }
 

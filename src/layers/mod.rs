@@ -20,7 +20,7 @@
 //! - `gpu`: the same layers and operations on NVIDIA GPUs (feature `cuda`)
 //!
 //! Beside the stacks, operations of the model that would be slow as a chain of tensor operations: [`gaussian_kl`], [`gaussian_sample`],
-//! [`select`], [`gather`], [`place`], [`compose`], [`mix`], [`sigmoid`], [`bernoulli_log_prob`] and [`objective`], each with its candle form in its
+//! [`select`], [`gather`], [`place`], [`compose`], [`mix`], [`sigmoid`], [`bernoulli_log_prob`] and [`objective`], each with its plain form in its
 //! own file.
 //!
 //! Images are channels-last, (B, H, W, C), everywhere.
@@ -61,7 +61,7 @@
 //! | Adam: a square root and a division for every parameter, 7 numbers moved for it | 2 | | 10 |
 //! | candle and the rest | 4 | 2 | 6 |
 //!
-//! The dense products are within a tenth of their floor. Single layers, warm, run at 130–215 GFLOP/s on a core of an
+//! Products are within a sixth of their floor (`mve-64`, dense). Single layers, warm, run at 130–215 GFLOP/s on a core of an
 //! Intel Xeon with AVX-512; slow among them are those with next to no depth (4×4 over one channel: 90) and the last transposed
 //! convolution, to one channel: 32, of which two fifths are multiplications that count.
 //!

@@ -17,7 +17,7 @@ use candle_core::{Result, Tensor};
 /// | idle KL | β_idle · (mean Σ_n KL_n − KL) |
 /// | location charge | c · mean Σ_k (1 − e^(−KL_k / 2)) |
 ///
-/// Where β_idle is 0 the candidates are not read.
+/// Where β_idle is 0 the candidates do not count, whatever they are.
 pub fn objective(weights: [f64; 3], log_probs: &Tensor, entities: &Tensor, candidates: &Tensor) -> Result<Tensor> {
     #[cfg(feature = "cuda")]
     if let Path::Gpu = Path::of(log_probs) {

@@ -4,11 +4,15 @@
 use super::gpu;
 #[cfg(feature = "cuda")]
 use super::op::Path;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// The K best-scored cells of each image, as [`top_k`] has them: scores (B, N) of a grid of (rows, columns) → (B, K), numbers below N in
 /// `f32`. On a GPU they are found there.
 pub fn select(scores: &Tensor, entities: usize, radius: usize, grid: (usize, usize)) -> Result<Tensor> {
+    let (_, candidates) = scores.dims2()?;
+    if grid.0 * grid.1 != candidates || entities > candidates {
+        bail!("{entities} cells of a grid of {}×{} were asked for, given {candidates} scores", grid.0, grid.1);
+    }
     #[cfg(feature = "cuda")]
     if let Path::Gpu = Path::of(scores) {
         return gpu::select(scores, entities, radius, grid);
@@ -45,4 +49,29 @@ pub fn top_k(scores: &[f32], k: usize, radius: usize, (_, columns): (usize, usiz
 /// How far two cells of a grid are apart, in cells, in the larger of the two directions.
 pub(crate) fn distance(a: usize, b: usize, columns: usize) -> usize {
     (a / columns).abs_diff(b / columns).max((a % columns).abs_diff(b % columns))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_image_has_its_own_best_cells() -> Result<()> {
+        let scores =
+            Tensor::new(&[[0f32, 3.0, 2.0, 1.0, 0.0, 2.5], [5.0, 4.0, 0.0, 1.0, f32::NAN, 0.0]], &Device::Cpu)?;
+        let cells = |entities, radius| select(&scores, entities, radius, (2, 3))?.to_vec2::<f32>();
+        assert_eq!(cells(2, 0)?, [[1.0, 5.0], [0.0, 1.0]]);
+        // Within a cell of a better one is too near; what is left over fills up.
+        assert_eq!(cells(2, 1)?, [[1.0, 5.0], [0.0, 2.0]]);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_grid_is_refused() -> Result<()> {
+        let scores = Tensor::zeros((1, 6), DType::F32, &Device::Cpu)?;
+        for (entities, grid) in [(2, (2, 2)), (2, (0, 3)), (2, (7, 1)), (7, (2, 3))] {
+            assert!(select(&scores, entities, 0, grid).is_err());
+        }
+        Ok(())
+    }
 }

@@ -79,7 +79,7 @@ impl Weights {
         let log_probs = inference.log_prob(images)?; // (B)
         let kls = inference.entities.kl()?; // (B, K)
         let weights = [self.beta, self.idle_beta, self.location_charge];
-        // The KL of every candidate, and its way back, are work.
+        // The KL of every candidate, and its way back, are work; where it does not count any other will do.
         let candidates = if self.idle_beta == 0.0 { kls.clone() } else { inference.candidates.kl()? };
         Ok(Loss { terms: objective(weights, &log_probs, &kls, &candidates)?, beside: None })
     }

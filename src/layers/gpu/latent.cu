@@ -54,7 +54,7 @@ KERNEL(sample_gradient) {
 #define LOWEST -3.4e38f
 
 // Scores a (B, N) -> the K best cells of each image (B, K), best first, none within `radius` of a better one; where that leaves too
-// few, the best of the suppressed ones. Ties go to the lower cell; NaN counts as the lowest score. See `top_k` in selector.rs. A block
+// few, the best of the suppressed ones. Ties go to the lower cell; NaN counts as the lowest score. See `top_k` in select.rs. A block
 // does one image: its threads share the cells, and then agree on one.
 BLOCK_KERNEL(best_cells) {
     const int k = sizes.of[0], columns = sizes.of[2], candidates = sizes.of[1] * columns, radius = sizes.of[3];

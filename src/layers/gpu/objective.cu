@@ -1,4 +1,4 @@
-// The loss of src/model/objective.rs and its terms.
+// The loss and its terms: src/layers/objective.rs.
 
 // From log-likelihoods a (B), KLs of entities b (B, K) and of candidates c (B, N), each block's part of four sums:
 // log-likelihood, entities' KL, candidates' KL, charge.

@@ -5,7 +5,7 @@ use super::node::{Operation, apply};
 use candle_core::{Result, Shape, Tensor};
 
 /// Log-likelihoods (B), KLs of entities (B, K) and of candidates (B, N) → total, reconstruction, KL, idle KL and location charge, (5), for weights β,
-/// β_idle and c. See `model::objective`.
+/// β_idle and c. See [`objective`](crate::layers::objective).
 pub fn objective(weights: [f64; 3], log_probs: &Tensor, entities: &Tensor, candidates: &Tensor) -> Result<Tensor> {
     apply(Objective { images: log_probs.dim(0)?, weights }, &[log_probs, entities, candidates])
 }
