@@ -46,12 +46,12 @@ impl Rule {
 pub fn compose(components: &Tensor, rule: Rule, entities: usize, places: &Places) -> Result<Tensor> {
     let dims = components.dims4()?;
     match Path::of(components) {
-        Path::Cpu => match Composition::new(dims, rule, entities, places)? {
+        Path::Cpu => match Composition::of(Placed::new(dims, places)?, rule, entities)? {
             composition if composition.is_identity() => Ok(components.clone()),
             composition => apply1(composition, components),
         },
         #[cfg(feature = "cuda")]
-        Path::Gpu => gpu::compose(Composition::unread(dims, rule, entities, places)?, components),
+        Path::Gpu => gpu::compose(Composition::of(Placed::unread(dims, places)?, rule, entities)?, components),
         Path::Candle => {
             check(dims.0, entities)?;
             reference(&place(components, places)?, rule, entities, places.fill)
@@ -125,21 +125,10 @@ fn fold<T: Real>(all: &mut [T], one: &[T], rule: impl Fn(T, T) -> T) {
 }
 
 impl Composition {
-    pub fn new(components: (usize, usize, usize, usize), rule: Rule, entities: usize, places: &Places) -> Result<Self> {
-        check(components.0, entities)?;
-        Ok(Self { rule, entities, placed: Placed::new(components, places)? })
-    }
-
-    /// See [`Placed::unread`].
-    #[cfg(feature = "cuda")]
-    pub fn unread(
-        components: (usize, usize, usize, usize),
-        rule: Rule,
-        entities: usize,
-        places: &Places,
-    ) -> Result<Self> {
-        check(components.0, entities)?;
-        Ok(Self { rule, entities, placed: Placed::unread(components, places)? })
+    /// Placed components, `entities` to an image.
+    pub fn of(placed: Placed, rule: Rule, entities: usize) -> Result<Self> {
+        check(placed.count(), entities)?;
+        Ok(Self { rule, entities, placed })
     }
 
     /// Whether images are components as they are.

@@ -52,7 +52,7 @@ pub fn place(patches: &Tensor, places: &Places) -> Result<Tensor> {
         Path::Cpu => apply1(Placed::new(dims, places)?, patches),
         // A patch composed alone; by any rule.
         #[cfg(feature = "cuda")]
-        Path::Gpu => gpu::compose(Composition::unread(dims, Rule::Sum, 1, places)?, patches),
+        Path::Gpu => gpu::compose(Composition::of(Placed::unread(dims, places)?, Rule::Sum, 1)?, patches),
         Path::Candle => Placed::new(dims, places)?.reference(patches),
     }
 }

@@ -8,7 +8,7 @@ use super::linear::Linear;
 use super::op::{Path, apply2};
 use super::parameters::{self, Deposit};
 use super::pass::{AtRest, Pass};
-use super::place::Places;
+use super::place::{Placed, Places};
 use super::{Extent, LayerError};
 use candle_core::{Module, Result, Tensor, bail};
 use candle_nn::{Init, VarBuilder};
@@ -143,7 +143,8 @@ impl Stack {
             return compose::compose(&self.forward(x)?, rule, entities, places);
         }
         let Extent { height, width, channels } = self.output;
-        let composition = Composition::new((self.images(x)?, height, width, channels), rule, entities, places)?;
+        let placed = Placed::new((self.images(x)?, height, width, channels), places)?;
+        let composition = Composition::of(placed, rule, entities)?;
         if composition.is_identity() { self.forward(x) } else { self.run(x, Some(composition)) }
     }
 

@@ -3,6 +3,7 @@
 use super::twin;
 use super::{StepNumbers, adam, bernoulli, compose, forward, gather, kl, objective, sample, select};
 use crate::layers::compose::Composition;
+use crate::layers::place::Placed;
 use crate::layers::{Activation, Deposit, Extent, LayerSpec, Places, Rule, Stack, bernoulli_log_prob};
 use crate::layers::{gather as gather_on_cpu, gaussian_kl, gaussian_sample};
 use candle_core::{DType, Device, Module, Result, Tensor, Var};
@@ -117,7 +118,7 @@ fn compositions_agree_with_the_cpu() -> Result<()> {
         let components = Var::from_tensor(&(numbers((6, 4, 5, 2), 3)? * scale)?)?;
         for rule in Rule::ALL {
             for (entities, places) in [(3, places.clone()), (1, places.clone()), (2, Places::whole((4, 5), -16.0))] {
-                let composition = Composition::new(components.dims4()?, rule, entities, &places)?;
+                let composition = Composition::of(Placed::new(components.dims4()?, &places)?, rule, entities)?;
                 let ours = compose(composition, &components)?;
                 let theirs = crate::layers::compose(&components, rule, entities, &places)?;
                 let what = format!("{rule:?} of {entities}, logits up to {scale}");
