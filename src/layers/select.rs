@@ -10,7 +10,7 @@ use candle_core::{DType, Device, Result, Tensor, bail};
 /// `f32`. On a GPU they are found there.
 pub fn select(scores: &Tensor, entities: usize, radius: usize, grid: (usize, usize)) -> Result<Tensor> {
     let (_, candidates) = scores.dims2()?;
-    if grid.0 * grid.1 != candidates || entities > candidates {
+    if grid.0.checked_mul(grid.1) != Some(candidates) || entities > candidates {
         bail!("{entities} cells of a grid of {}×{} were asked for, given {candidates} scores", grid.0, grid.1);
     }
     #[cfg(feature = "cuda")]
