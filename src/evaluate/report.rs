@@ -118,8 +118,8 @@ const UNDEFINED: &str = "–";
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter) -> fmt::Result {
         let counts = self.count_confusion.as_ref();
-        // A report of before there was the key has the counts that it follows from.
-        let count_mse = self.count_mse.or_else(|| counts.and_then(CountConfusion::mean_squared_error));
+        // Not the key: older reports have the counts alone.
+        let count_mse = counts.and_then(CountConfusion::mean_squared_error);
         let counted = counts.map_or(0, CountConfusion::scenes);
         let pairs = self.scenes_with_objects_2plus;
 
