@@ -63,15 +63,16 @@
 //! and the samples of an importance-weighted bound may each be a function of the step ([`train::Schedule`]).
 //!
 //! **Resynthesis** (ours; off where λ = 0). Entities that were found in one place are cut out of their images and put down in other
-//! cells, beside entities of other images. In these scenes it is known which cells should speak and what they should say, and
+//! cells, beside entities of other images. In these scenes it is known which cells should speak and what each of them should draw, and
 //!
 //! ```text
-//! λ ( Σ_k KL(q_k ‖ q̃_k) + 2 Σ_n KL(q̃_n ‖ N(0, I)) )
+//! λ ( Σ_k (−log p(x_k|z_k) + β KL_k) + s Σ_n KL_n )
 //! ```
 //!
-//! is added to the loss: q_k is the posterior of entity k where it was found, without a gradient, q̃_k the one at its new cell, and n runs
-//! over all the other cells of the new scene. It is a sleep phase (Hinton et al. 1995) on real pixels: whole objects come together by
-//! chance in any way, torn or joined ones never again in the way that made them look like one.
+//! is added to the loss: x_k is the new scene with nothing in it but entity k, z_k a sample of the posterior at the cell where it was put,
+//! n runs over all the other cells, and s is the [silence](config::TrainingConfig::silence) that is asked of them. It is a sleep phase
+//! (Hinton et al. 1995) on real pixels: whole objects come together by chance in any way, torn or joined ones never again in the way that
+//! made them look like one.
 //!
 //! **Refinement** (Cremer et al. 2018, Kim et al. 2018; in use, not in training). Where one pass of the encoder is not enough, the posterior
 //! means of the present entities can be [refined](model::Model::refined) by gradient steps on the bound, taken at the means, of the very

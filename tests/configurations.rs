@@ -149,8 +149,8 @@ fn configuration() -> impl Strategy<Value = Config> {
     );
     let resynthesis = prop_oneof![2 => Just(0.0.into()), 1 => schedule()];
     // No recipe of those that are drawn here covers.
-    let uncovered = prop_oneof![COMMON => Just(0.0.into()), 1 => schedule()];
-    let schedules = (schedule(), schedule(), schedule(), resynthesis, uncovered);
+    let apart = prop_oneof![COMMON => Just(0.0.into()), 1 => schedule()];
+    let schedules = (schedule(), schedule(), schedule(), resynthesis, apart);
     let intervals = (count(), count(), count(), count(), size());
     let on_nonfinite = select(vec![OnNonfinite::Stop, OnNonfinite::Skip]);
     let training = (count(), count(), size(), schedules, number(), intervals, on_nonfinite).prop_map(
@@ -158,7 +158,7 @@ fn configuration() -> impl Strategy<Value = Config> {
             seed,
             steps,
             batch,
-            (learning_rate, location_charge, idle_beta, resynthesis, uncovered),
+            (learning_rate, location_charge, idle_beta, resynthesis, apart),
             clip,
             intervals,
             on_nonfinite,
@@ -173,7 +173,8 @@ fn configuration() -> impl Strategy<Value = Config> {
                 location_charge,
                 idle_beta,
                 resynthesis,
-                uncovered,
+                apart,
+                silence: 2.0,
                 clip,
                 validate_every,
                 validation_scenes,
@@ -377,15 +378,15 @@ fn background_of(settings: &[&str]) -> Option<Background> {
 
 #[test]
 fn easier_scenes_are_a_choice_where_objects_cover_one_another() {
-    let of = |scenes: &str, uncovered: &str| {
-        let settings = [format!("data.scenes={scenes}"), format!("training.uncovered={uncovered}")];
+    let of = |scenes: &str, apart: &str| {
+        let settings = [format!("data.scenes={scenes}"), format!("training.apart={apart}")];
         let config = Config::resolve(Preset::MultiEntity, None, &settings).unwrap();
         let recipe: Recipe = scenes.parse().unwrap();
         let SceneShape { height, width, channels } = recipe.shape();
         config.validate(Extent::new(height, width, channels)).map_err(|e| e.to_string())
     };
     for recipe in Recipe::ALL {
-        let (name, easing) = (recipe.name(), of(recipe.name(), "{from=1,to=0.25,end=0.5}"));
+        let (name, easing) = (recipe.name(), of(recipe.name(), "{from=1,to=0.5,end=0.5}"));
         assert_eq!(of(name, "0"), Ok(()));
         match recipe {
             Recipe::Survey | Recipe::Sprites => assert_eq!(easing, Ok(())),
@@ -394,13 +395,13 @@ fn easier_scenes_are_a_choice_where_objects_cover_one_another() {
     }
     for wrong in ["1.5", "-0.5", "nan", "{from=2,to=0}"] {
         let refusal = of("survey", wrong).unwrap_err();
-        assert!(refusal.starts_with("training.uncovered: "), "{refusal}");
+        assert!(refusal.starts_with("training.apart: "), "{refusal}");
     }
     // Weights that go on with other scenes do not take the ease of their own along.
     let survey = Config::resolve(Preset::MultiEntity, None, &["data.scenes=survey".into()]).unwrap();
-    assert_ne!(survey.training.uncovered, 0.0.into());
+    assert_ne!(survey.training.apart, 0.0.into());
     let digits = survey.with(None, &["data.scenes=digits".into()]).unwrap();
-    assert_eq!(digits.training.uncovered, 0.0.into());
+    assert_eq!(digits.training.apart, 0.0.into());
     assert_eq!(survey.with(None, &[]).unwrap(), survey);
 }
 

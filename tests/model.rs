@@ -722,24 +722,6 @@ fn kl_has_its_values_by_hand() -> Result<()> {
 }
 
 #[test]
-fn kl_from_one_posterior_to_another_has_its_values_by_hand() -> Result<()> {
-    // Two images with one posterior of two dimensions each: μ, μ, log σ², log σ².
-    let from = Tensor::new(&[[0.5, -1.0, 0.2, -1.5], [0.0, 0.0, 0.0, 0.0]], &CPU)?;
-    let to = Tensor::new(&[[-0.5, 0.3, 1.0, 0.4], [1.0, 0.0, 0.0, 2.0f64.ln()]], &CPU)?;
-    let (from, to) = (posterior(gaussian(2), &from)?, posterior(gaussian(2), &to)?);
-    let one = |m: f64, v: f64, n: f64, w: f64| 0.5 * ((w / v).ln() + (v + (m - n).powi(2)) / w - 1.0);
-    let first = one(0.5, 0.2f64.exp(), -0.5, 1f64.exp()) + one(-1.0, (-1.5f64).exp(), 0.3, 0.4f64.exp());
-    let second = 0.5 + 0.5 * (2f64.ln() + 0.5 - 1.0);
-    for (ours, by_hand) in numbers(&from.kl_to(&to)?)?.into_iter().zip([first, second]) {
-        assert!((ours - by_hand).abs() < 1e-12, "{ours}, by hand {by_hand}");
-    }
-    assert!(numbers(&from.kl_to(&from)?)?.iter().all(|kl| kl.abs() < 1e-12));
-    let prior = posterior(gaussian(2), &Tensor::zeros((2, 4), DType::F64, &CPU)?)?;
-    assert!(spread(&from.kl_to(&prior)?, &from.kl()?)? < 1e-12);
-    Ok(())
-}
-
-#[test]
 fn kl_and_samples_agree_with_monte_carlo() -> Result<()> {
     const SAMPLES: usize = 40_000;
     for (case, row) in [[0.0, 0.0, 0.0, 0.0], [1.5, -0.3, -1.0, 0.7], [0.0, 2.0, 1.2, -4.0]].iter().enumerate() {

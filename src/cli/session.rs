@@ -180,8 +180,8 @@ impl<'a> Session<'a> {
             (0, ..) => String::new(),
             (step, ..) => format!("from step {step} on, of "),
         };
-        let uncovered = config.training.uncovered;
-        let easier = if uncovered.range().1 > 0.0 { format!(", uncovered {uncovered}") } else { String::new() };
+        let apart = config.training.apart;
+        let easier = if apart.range().1 > 0.0 { format!(", objects apart in {apart} of them") } else { String::new() };
         self.bar.line(&format!(
             "training {} parameters on {} scenes ({}{easier}): {}, {}; {start}{} steps of {} images on {}, seed {}",
             trainer.variables().count(),

@@ -90,10 +90,10 @@ pub struct TrainingConfig {
     pub steps: u64,
     /// Images in a batch, B.
     pub batch: usize,
-    /// Least part of every object of a training scene that others leave uncovered, where objects cover one another: with more than the
-    /// recipe's own quarter, training begins with easier scenes (a curriculum, Bengio et al. 2009). 0 for the recipe's own.
+    /// Share of the training scenes whose objects leave one another alone, where by the recipe's own rule they cover one another: easier
+    /// ones, with which a training can begin (a curriculum, Bengio et al. 2009). 0 for the recipe's own alone.
     #[serde(default = "nothing")]
-    pub uncovered: Schedule,
+    pub apart: Schedule,
     /// What is minimised.
     #[serde(default)]
     pub objective: Objective,
@@ -109,6 +109,9 @@ pub struct TrainingConfig {
     /// which any cell says the same. 0 leaves it out, and its work.
     #[serde(default = "nothing")]
     pub resynthesis: Schedule,
+    /// Factor of the KL of the cells of such a scene in which nothing was put.
+    #[serde(default = "silence")]
+    pub silence: f64,
     /// Gradients whose norm over all variables is larger are scaled down to this; 0 leaves them alone.
     pub clip: f64,
     /// Steps from one validation to the next.
@@ -138,6 +141,11 @@ impl TrainingConfig {
 /// Runs that were saved before there was an idle KL, a resynthesis, or easier scenes, had none.
 fn nothing() -> Schedule {
     0.0.into()
+}
+
+/// What silence was before it could be chosen.
+fn silence() -> f64 {
+    2.0
 }
 
 /// Configurations that were saved before there were grids had no other.
@@ -256,7 +264,7 @@ impl Config {
             Some(asked) if asked.scenes != self.data.scenes => {
                 let DataConfig { digits, binarisation, .. } = self.data.clone();
                 let data = Preset::MultiEntity.config_for(&asked).data;
-                let training = TrainingConfig { uncovered: 0.0.into(), ..self.training.clone() };
+                let training = TrainingConfig { apart: 0.0.into(), ..self.training.clone() };
                 let base = Self { data: DataConfig { digits, binarisation, ..data }, training, ..self.clone() };
                 overrides::Layers::new(&base, file, settings)?.resolve()
             }

@@ -104,12 +104,13 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
             start_from: String::new(),
             steps: 11_000, // 20 epochs of 55,000 digits
             batch: 100,
-            uncovered: 0.0.into(),
+            apart: 0.0.into(),
             objective: Objective::Elbo,
             learning_rate: 1e-3.into(),
             location_charge: 0.0.into(),
             idle_beta: 0.0.into(),
             resynthesis: 0.0.into(),
+            silence: 2.0,
             clip: 0.0,
             validate_every: 550,
             validation_scenes: 1000,
@@ -153,13 +154,14 @@ fn multi_entity() -> Config {
             start_from: String::new(),
             steps: 8_000,
             batch: 32,
-            uncovered: 0.0.into(),
+            apart: 0.0.into(),
             objective: Objective::Elbo,
             learning_rate: Schedule::cosine(8e-4, 1e-4, 0.02),
             location_charge: 8.0.into(),
             // Nothing or ten times as much make little difference, a hundred times is ruin: guide::decomposition, ablation.
             idle_beta: 0.01.into(),
             resynthesis: 0.0.into(),
+            silence: 2.0,
             clip: 10.0,
             validate_every: 500,
             validation_scenes: 256,
@@ -199,7 +201,9 @@ fn for_survey(config: &mut Config) {
     config.model.decoder.placement = Placement::Glimpse { patch: 44 };
     config.model.decoder.trunk = DecoderTrunk::Dense { hidden: vec![1024, 1024], activation: Activation::Relu };
     config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.3, 0.4);
-    config.training.uncovered = Schedule::linear(1.0, 0.25, 0.1, 0.4);
+    config.training.apart = Schedule::linear(1.0, 0.5, 0.1, 0.2);
+    config.training.resynthesis = Schedule::linear(0.0, 1.0, 0.1, 0.15);
+    config.training.silence = 0.05;
     config.training.learning_rate = Schedule::cosine(8e-4, 2e-5, 0.02);
     config.training.steps = 20_000;
     config.training.validate_every = 1_000;

@@ -47,12 +47,13 @@ impl Config {
         let most = format!("must be between 0 (only the last and the best) and {MOST_KEPT}");
         check("training.keep_last", t.keep_last <= MOST_KEPT, most)?;
         check("training.clip", t.clip.is_finite() && t.clip >= 0.0, "must be 0 (off) or a positive number")?;
+        check("training.silence", t.silence.is_finite() && t.silence >= 0.0, "must be 0 or a positive number")?;
         non_negative("training.learning_rate", &t.learning_rate)?;
         non_negative("training.location_charge", &t.location_charge)?;
         non_negative("training.idle_beta", &t.idle_beta)?;
         non_negative("training.resynthesis", &t.resynthesis)?;
         self.check_disturbance()?;
-        self.check_uncovered()?;
+        self.check_apart()?;
         self.model.validate(image)?;
         self.check_resynthesis()?;
         self.check_objective()?;
@@ -69,14 +70,14 @@ impl Config {
         check("data.grid_lines", of_a_recipe || data.grid_lines == 0.0, reason)
     }
 
-    /// How much of an object is covered is a choice only where objects cover one another.
-    fn check_uncovered(&self) -> Result<(), ConfigError> {
-        let (key, uncovered) = ("training.uncovered", &self.training.uncovered);
-        non_negative(key, uncovered)?;
-        check(key, uncovered.range().1 <= 1.0, "must be at most 1, which leaves all of every object uncovered")?;
+    /// Objects can be kept apart only where they would cover one another.
+    fn check_apart(&self) -> Result<(), ConfigError> {
+        let (key, apart) = ("training.apart", &self.training.apart);
+        non_negative(key, apart)?;
+        check(key, apart.range().1 <= 1.0, "must be at most 1, which is all scenes")?;
         let covers = self.data.scenes.parse().is_ok_and(Recipe::covers);
         let reason = "is a choice of the recipes whose objects cover one another, survey and sprites: set it to 0, or choose one of them";
-        check(key, covers || *uncovered == Schedule::Constant(0.0), reason)
+        check(key, covers || *apart == Schedule::Constant(0.0), reason)
     }
 
     /// An entity can only be put in another cell where it would be described alike.

@@ -128,18 +128,6 @@ impl Posterior {
         Self::new(Tensor::cat(&[means, &variances], D::Minus1)?, &self.latent)
     }
 
-    /// Those of all images as if they were of one, (1, B·N, D), so that any image may [`gather`](Self::gather) them.
-    pub(crate) fn pooled(&self) -> Result<Self> {
-        Self::new(self.parameters.flatten_to(1)?.unsqueeze(0)?, &self.latent)
-    }
-
-    /// KL(self ‖ other) = ½ Σ (log σ'² − log σ² + (σ² + (μ − μ')²) / σ'² − 1) in nats, (B, N); 0 for deterministic latents.
-    pub fn kl_to(&self, other: &Self) -> Result<Tensor> {
-        let (Some(from), Some(to)) = (self.log_var()?, other.log_var()?) else { return self.kl() };
-        let spread = (from.exp()? + (self.mean()? - other.mean()?)?.sqr()?)?.mul(&to.neg()?.exp()?)?;
-        (((to - from)? + spread)? - 1.0)?.sum(D::Minus1)? * 0.5
-    }
-
     /// The same posteriors outside the graph: what is done with them costs no backward pass.
     pub fn detach(&self) -> Self {
         Self { parameters: self.parameters.detach(), latent: self.latent.clone(), kl: OnceLock::new() }

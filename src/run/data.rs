@@ -124,9 +124,9 @@ impl ScenesOf {
     pub fn batches(&self, config: &Config, first_step: u64, workers: usize) -> Result<Batches, DataError> {
         let (source, training) = (Arc::clone(&self.source), &config.training);
         let (batch, seed, fresh) = (training.batch, training.seed, config.data.fresh);
-        let (uncovered, steps) = (training.uncovered, training.steps);
-        let uncovered = move |step| uncovered.value(step, steps);
-        Ok(Batches::new(source, batch, seed, first_step, fresh, workers, uncovered)?)
+        let (apart, steps) = (training.apart, training.steps);
+        let apart = move |step| apart.value(step, steps);
+        Ok(Batches::new(source, batch, seed, first_step, fresh, workers, apart)?)
     }
 
     /// Which split of their recipe they are; a file has none.

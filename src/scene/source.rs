@@ -44,9 +44,9 @@ impl Made {
         self.frame.map_or(own, |frame| SceneShape { height: frame.canvas(), width: frame.canvas(), ..own })
     }
 
-    fn lay_out(&self, uncovered: f64, index: u64, layers: &mut Layers) {
+    fn lay_out(&self, apart: bool, index: u64, layers: &mut Layers) {
         let Self { recipe, digits, split, seed, frame, .. } = self;
-        recipe.lay_out_by(Rules { frame: *frame, uncovered }, digits, *seed, *split, index, layers);
+        recipe.lay_out_by(Rules { frame: *frame, apart }, digits, *seed, *split, index, layers);
     }
 
     fn disturb(&self, image: &mut [u8], index: u64) {
@@ -148,7 +148,7 @@ impl SceneSource {
         match &self.origin {
             Origin::Recipe(made) => {
                 let mut layers = Layers::default();
-                made.lay_out(0.0, index, &mut layers);
+                made.lay_out(false, index, &mut layers);
                 let mut scene = layers.scene(made.recipe.blend(), made.shape());
                 made.disturb(&mut scene.image, index);
                 Ok(scene)
@@ -158,13 +158,13 @@ impl SceneSource {
     }
 
     /// Draws only the image of scene `index`, `(H, W, C)`, into `out` of that size. `layers` is
-    /// working memory. Where its recipe [covers](Recipe::covers), others leave the part `uncovered` of every object,
-    /// or more, uncovered; with 0 it is the recipe's own scene.
-    pub fn draw(&self, index: u64, uncovered: f64, layers: &mut Layers, out: &mut [u8]) -> Result<(), SourceError> {
+    /// working memory. Where by its recipe objects [cover](Recipe::covers) one another they can be laid out `apart`; without that it
+    /// is the recipe's own scene.
+    pub fn draw(&self, index: u64, apart: bool, layers: &mut Layers, out: &mut [u8]) -> Result<(), SourceError> {
         self.check(index)?;
         match &self.origin {
             Origin::Recipe(made) => {
-                made.lay_out(uncovered, index, layers);
+                made.lay_out(apart, index, layers);
                 layers.draw(made.recipe.blend(), made.shape(), out);
                 made.disturb(out, index);
             }
@@ -229,7 +229,7 @@ mod tests {
             let source = open(recipe.name(), Split::Validation).unwrap();
             assert_eq!(source.name(), recipe.name());
             let mut image = vec![7; source.shape().values()];
-            source.draw(3, 0.0, &mut Layers::default(), &mut image).unwrap();
+            source.draw(3, false, &mut Layers::default(), &mut image).unwrap();
             assert_eq!(image, source.scene(3).unwrap().image);
             assert_eq!(source.scene(source.len()).is_ok(), source.endless());
         }
@@ -246,7 +246,7 @@ mod tests {
             assert_ne!(clean.image, seen.image);
             assert_eq!(Scene { image: clean.image.clone(), ..seen.clone() }, clean);
             let mut drawn = vec![0; noisy.shape().values()];
-            noisy.draw(5, 0.0, &mut Layers::default(), &mut drawn).unwrap();
+            noisy.draw(5, false, &mut Layers::default(), &mut drawn).unwrap();
             assert_eq!(drawn, seen.image);
         }
     }
@@ -288,7 +288,7 @@ mod tests {
             assert_eq!(source.scene(index as u64).unwrap(), *scene);
         }
         assert!(matches!(source.scene(4), Err(SourceError::Beyond { index: 4, len: 4, .. })));
-        assert!(source.draw(u64::MAX, 0.0, &mut Layers::default(), &mut [0; 4096]).is_err());
+        assert!(source.draw(u64::MAX, false, &mut Layers::default(), &mut [0; 4096]).is_err());
     }
 
     #[test]

@@ -373,7 +373,7 @@ impl Trainer {
         }
         let mut rng = random::stream(self.config.training.seed, "resynthesis", self.steps.done);
         let scenes = Resynthesis::of(&self.model, inference, images, plan.selection.radius, &mut rng)?;
-        scenes.map(|scenes| scenes.nats(&self.tracked)).transpose()
+        scenes.map(|scenes| scenes.nats(&self.tracked, plan.weights.beta, self.config.training.silence)).transpose()
     }
 
     /// The reparametrisation noise of a step, (B, K, D): a function of seed and step, so that a resumed run continues it.

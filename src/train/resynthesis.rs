@@ -1,26 +1,26 @@
-//! Scenes put together anew from entities that were found in others: of these it is known which cells should speak, and what they should
-//! say.
+//! Scenes put together anew from entities that were found in others: of these it is known which cells should speak, and what each of them
+//! should draw.
 //!
 //! The likelihood alone does not mind whether two entities share an object, or one draws two that lie close. But an object that was found
 //! in one place can be cut out and put down in another, beside objects from other scenes, as the prior has it: entities are independent,
 //! and so are their places. What was wrongly torn apart or joined does not lie together again by chance, so what is right prevails.
 //!
-//! > λ ( Σ_k KL(q_k ‖ q̃_k) + 2 Σ_n KL(q̃_n ‖ N(0, I)) )
+//! > λ ( Σ_k (−log p(x_k|z_k) + β KL_k) + s Σ_n KL_n )
 //!
-//! q_k is what the encoder said of entity k where it was found, without a gradient, q̃_k what it says at the new place, and n runs over
-//! all the other cells. The sleep phase of Hinton et al. 1995 ("The wake-sleep algorithm for unsupervised neural networks") trains a
-//! recogniser like this, on what the model dreams; these scenes are made of real pixels.
+//! x_k is the scene with nothing in it but entity k, z_k a sample of what the encoder, which sees the whole scene, says at the cell where k
+//! was put, and n runs over all the other cells. So an entity's own likelihood takes the place of the scene's. The sleep phase of Hinton
+//! et al. 1995 ("The wake-sleep algorithm for unsupervised neural networks") trains a recogniser like this, on what the model dreams;
+//! these scenes are made of real pixels.
 
 use crate::layers::Extent;
-use crate::model::{Cells, Inference, Model, Posterior, distance, indicator};
+use crate::model::{Cells, Inference, Model, distance, indicator};
+use crate::random;
 use candle_core::{DType, Device, Result, Tensor};
 use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
-/// Weight of the KL of the cells that should say nothing.
-const SILENCE: f64 = 2.0;
 /// An entity is cut out whose pixels are so much its own: Σ share² / Σ share over what it draws.
-const OWN: f32 = 0.8;
+const OWN: f32 = 0.95;
 /// … and so many pixels of it, counted by their brightness where there is no mask.
 const FEWEST_PIXELS: f32 = 20.0;
 /// So much of it must lie within the image at its new place.
@@ -37,8 +37,10 @@ pub(super) struct Resynthesis {
     cells: Cells,
     /// (B', K): 1 where there is an entity.
     known: Tensor,
-    /// What the encoder said of it.
-    wanted: Posterior,
+    /// What is seen of each, nothing else being there: (B'·K, H, W, C).
+    alone: Tensor,
+    /// (B', K, D)
+    noise: Tensor,
 }
 
 impl Resynthesis {
@@ -56,38 +58,42 @@ impl Resynthesis {
             return Ok(None);
         }
         let scenes: Vec<Scene> = (0..stock.present.len().div_ceil(2)).map(|_| stock.scene(radius, rng)).collect();
-        let (mut cells, mut which, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut cells, mut known, mut pixels, mut alone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for scene in &scenes {
-            let (mut those, mut here): (Vec<usize>, Vec<usize>) = scene.entities.iter().copied().unzip();
-            those.iter_mut().for_each(|found| *found = stock.number(&stock.found[*found]));
-            known.push((0..stock.entities).map(|k| k < those.len()).collect());
+            pixels.extend_from_slice(&scene.pixels);
+            (0..stock.entities).for_each(|k| alone.extend(stock.alone(scene, k)));
+            let mut here: Vec<usize> = scene.entities.iter().map(|(_, cell)| *cell).collect();
+            known.push((0..stock.entities).map(|k| k < here.len()).collect());
             // There always are K different cells; nothing is asked of those that fill up.
-            those.resize(stock.entities, 0);
-            let free: Vec<usize> =
-                (0..).filter(|cell| !here.contains(cell)).take(stock.entities - here.len()).collect();
-            here.extend(free);
+            let free = (0..).filter(|cell| !scene.entities.iter().any(|(_, other)| other == cell));
+            here.extend(free.take(stock.entities - here.len()));
             cells.push(here);
-            which.push(those);
         }
-        let device = images.device();
-        let pixels: Vec<f32> = scenes.into_iter().flat_map(|scene| scene.pixels).collect();
+        let (device, count, entities) = (images.device(), scenes.len(), stock.entities);
         let Extent { height, width, channels } = stock.image;
+        let mut noise = vec![0f32; count * entities * inference.z.dim(2)?];
+        random::normals(rng, &mut noise);
+        let tensor = |values, shape: &[usize]| Tensor::from_vec(values, shape, device)?.to_dtype(images.dtype());
         Ok(Some(Self {
-            images: Tensor::from_vec(pixels, (which.len(), height, width, channels), device)?
-                .to_dtype(images.dtype())?,
+            images: tensor(pixels, &[count, height, width, channels])?,
             cells: Cells::new(&cells, device)?,
             known: indicator(&known, device)?.to_dtype(images.dtype())?,
-            wanted: inference.entities.detach().pooled()?.gather(&Cells::new(&which, device)?)?,
+            alone: tensor(alone, &[count * entities, height, width, channels])?,
+            noise: tensor(noise, &[count, entities, inference.z.dim(2)?])?,
         }))
     }
 
     /// What is in brackets above, a mean over the scenes.
-    pub fn nats(&self, model: &Model) -> Result<Tensor> {
-        let candidates = model.candidates(&self.images)?; // (B', N, D)
-        let here = candidates.gather(&self.cells)?; // (B', K, D)
-        let said = (self.wanted.kl_to(&here)? * &self.known)?.sum(1)?.mean(0)?;
-        let silent = (candidates.kl()?.sum(1)? - (here.kl()? * &self.known)?.sum(1)?)?.mean(0)?;
-        said + (silent * SILENCE)?
+    pub fn nats(&self, model: &Model, beta: f64, silence: f64) -> Result<Tensor> {
+        let candidates = model.candidates(&self.images)?; //                          (B', N, D)
+        let entities = candidates.gather(&self.cells)?; //                            (B', K, D)
+        let components = model.decode(&entities.sample(Some(&self.noise))?, &self.cells)?.drawn()?;
+        let drawn = model.compositor().on(&self.images)?.alone(&components)?.flatten_to(1)?; // (B'·K, H, W, C)
+        let log_probs = model.likelihood().log_prob(&drawn, &self.alone)?.reshape(self.known.shape())?;
+        let kls = (entities.kl()? * &self.known)?;
+        let others = (candidates.kl()?.sum(1)? - kls.sum(1)?)?;
+        let terms = ((kls * beta)? - (log_probs * &self.known)?)?.sum(1)? + (others * silence)?;
+        terms?.mean(0)
     }
 }
 
@@ -123,6 +129,8 @@ struct Found {
 struct Scene {
     /// (H, W, C)
     pixels: Vec<f32>,
+    /// Number of the image whose ground it lies on.
+    like: usize,
     /// Which of the found ones, and in which cell.
     entities: Vec<(usize, usize)>,
 }
@@ -180,11 +188,7 @@ impl Stock {
     /// One more scene: as many entities as some image has, each in a cell where some other was found.
     fn scene(&self, radius: usize, rng: &mut ChaCha8Rng) -> Scene {
         let like = rng.random_range(0..self.present.len());
-        let pixels = match &self.ground {
-            Some(ground) => ground[like * self.image.len()..][..self.image.len()].to_vec(),
-            None => vec![0.0; self.image.len()],
-        };
-        let mut scene = Scene { pixels, entities: Vec::new() };
+        let mut scene = Scene { pixels: self.empty(like), like, entities: Vec::new() };
         for _ in 0..self.present[like] {
             let fitting = (0..TRIES).find_map(|_| {
                 let which = rng.random_range(0..self.found.len());
@@ -200,6 +204,39 @@ impl Stock {
         scene
     }
 
+    /// What is behind the entities of an image.
+    fn empty(&self, image: usize) -> Vec<f32> {
+        match &self.ground {
+            Some(ground) => ground[image * self.image.len()..][..self.image.len()].to_vec(),
+            None => vec![0.0; self.image.len()],
+        }
+    }
+
+    /// What is seen of one of a scene's entities: all of it, or where entities cover one another, what no later one covers.
+    fn alone(&self, scene: &Scene, entity: usize) -> Vec<f32> {
+        let mut pixels = self.empty(scene.like);
+        let Some((&(which, cell), later)) = scene.entities.get(entity..).and_then(<[_]>::split_first) else {
+            return pixels;
+        };
+        self.put(which, cell, &mut pixels);
+        if self.ground.is_some() {
+            let (ground, channels) = (self.empty(scene.like), self.image.channels);
+            for &(which, cell) in later {
+                let found = &self.found[which];
+                for (_, to) in self.moved(found, cell).filter(|(from, _)| self.covers(found, *from)) {
+                    let pixel = to * channels..(to + 1) * channels;
+                    pixels[pixel.clone()].copy_from_slice(&ground[pixel]);
+                }
+            }
+        }
+        pixels
+    }
+
+    /// Whether an entity that hides what is behind it does so at a pixel of the image that it was found in.
+    fn covers(&self, found: &Found, pixel: usize) -> bool {
+        self.shares_of(found)[pixel] > 0.5
+    }
+
     fn lies_inside(&self, which: usize, cell: usize) -> bool {
         let found = &self.found[which];
         let shares = self.shares_of(found);
@@ -211,14 +248,13 @@ impl Stock {
     fn put(&self, which: usize, cell: usize, canvas: &mut [f32]) {
         let found = &self.found[which];
         let (shares, channels) = (self.shares_of(found), self.image.channels);
-        let covers = self.ground.is_some();
         for (from, to) in self.moved(found, cell) {
             let pixel = &self.pixels[(found.image * shares.len() + from) * channels..][..channels];
             for (below, above) in canvas[to * channels..].iter_mut().zip(pixel) {
-                *below = match covers {
-                    true if shares[from] > 0.5 => *above,
-                    true => *below,
-                    false => below.max(above * shares[from]),
+                *below = match self.ground {
+                    Some(_) if self.covers(found, from) => *above,
+                    Some(_) => *below,
+                    None => below.max(above * shares[from]),
                 };
             }
         }
@@ -275,7 +311,8 @@ fn share(strengths: &mut [f32], entities: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random;
+    use crate::config::{Config, Preset};
+    use crate::model::{Selection, Variables, Weights};
 
     /// Two images of 12×12 pixels in cells of 4: in each a block of 4×4 pixels fills the cell (1, 1), in the first brighter, and K = 2
     /// entities of which the second draws nothing.
@@ -333,6 +370,56 @@ mod tests {
             assert_eq!(canvas[4 * 12 + 4], if stock.ground.is_some() { 0.9 } else { 1.0 });
             assert!(stock.moved(&stock.found[0], 0).all(|(from, to)| from >= to && from - to == 4 * 12 + 4));
         }
+    }
+
+    #[test]
+    fn of_an_entity_alone_is_seen_what_no_later_one_covers() {
+        for (ground, behind) in [(None, 0.0), (Some(vec![0.25; 288]), 0.25)] {
+            let covers = ground.is_some();
+            let mut stock = stock(ground);
+            stock.found = [0, 1].map(|image| Found { image, entity: 0, cell: 4, matter: 16.0 }).into();
+            let scene = Scene { pixels: vec![], like: 1, entities: vec![(0, 0), (1, 0), (1, 8)] };
+            let within = |p: usize, cell: usize| (p / 12 / 4, p % 12 / 4) == (cell / 3, cell % 3);
+            for p in 0..144 {
+                let drawn = |ink: f32, cell: usize| if within(p, cell) { ink } else { behind };
+                let first = if covers { behind } else { drawn(0.9, 0) };
+                let seen = [0, 1, 2, 3].map(|entity| stock.alone(&scene, entity)[p]);
+                assert_eq!(seen, [first, drawn(0.5, 0), drawn(0.5, 8), behind], "pixel {p}");
+            }
+        }
+    }
+
+    /// Where a scene is one entity and nothing else, it has the loss of an image.
+    #[test]
+    fn an_entity_alone_costs_what_an_image_of_it_does() -> Result<()> {
+        for recipe in ["data.scenes=digits", "data.scenes=sprites"] {
+            let settings = [recipe, "model.entities=1", "model.latent.beta=1"].map(String::from);
+            let config = Config::resolve(Preset::MultiEntity, None, &settings).unwrap();
+            let image = Extent::new(64, 64, if recipe.ends_with("sprites") { 3 } else { 1 });
+            let device = Device::Cpu;
+            let model = Model::new(&config.model, image, Variables::new(1).builder(DType::F32, &device))?;
+            let mut rng = random::stream(2, "test", 0);
+            let mut normals = |shape: &[usize]| {
+                let mut values = vec![0f32; shape.iter().product()];
+                random::normals(&mut rng, &mut values);
+                Tensor::from_vec(values, shape, &device)
+            };
+            let images = normals(&[3, 64, 64, image.channels])?.abs()?.clamp(0.0, 1.0)?;
+            let noise = normals(&[3, 1, config.model.latent.dimensions()])?;
+            let inference = model.forward(&images, &Selection::trained(&config.model, 0), Some(&noise))?;
+            let weights = Weights { beta: 0.7, idle_beta: 0.3, location_charge: 0.0 };
+            let expected = weights.loss(&inference, &images)?.total()?.to_scalar::<f32>()?;
+            let known = Tensor::ones((3, 1), DType::F32, &device)?;
+            let scenes = Resynthesis { cells: inference.cells, known, alone: images.clone(), images, noise };
+            let nats = scenes.nats(&model, 0.7, 0.3)?.to_scalar::<f32>()?;
+            assert!((nats - expected).abs() < 1e-4 * expected.abs(), "{recipe}: {nats} is not {expected}");
+            // Of what is not known nothing is asked but silence.
+            let silent = Resynthesis { known: scenes.known.zeros_like()?, ..scenes };
+            let all = inference.candidates.kl()?.sum(1)?.mean(0)?.to_scalar::<f32>()?;
+            let nats = silent.nats(&model, 0.7, 2.0)?.to_scalar::<f32>()?;
+            assert!((nats - 2.0 * all).abs() < 1e-4 * all, "{recipe}: {nats} is not twice {all}");
+        }
+        Ok(())
     }
 
     #[test]

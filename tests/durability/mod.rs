@@ -54,7 +54,7 @@ idle_beta = { from = 0.01, to = 0.0 }
 "#;
 
 /// Keys of `[training]` that came after the first format of checkpoints.
-const NEWER: [&str; 5] = ["log_every", "keep_last", "on_nonfinite", "start_from", "uncovered"];
+const NEWER: [&str; 6] = ["log_every", "keep_last", "on_nonfinite", "start_from", "apart", "silence"];
 
 /// A folder with that configuration in `config.toml`.
 fn place() -> Place {

@@ -136,20 +136,20 @@ impl Recipe {
         index: u64,
         layers: &mut Layers,
     ) {
-        let (digits, Rules { frame, uncovered }) = (digits.of(split), rules);
+        let (digits, Rules { frame, apart }) = (digits.of(split), rules);
+        let uncovered = |own| if apart { 1.0 } else { own };
         let rng = || random::stream(seed, &format!("scene/{self}/{split}"), index);
         match self {
             Self::Digits => digits::lay_out(digits, frame.unwrap_or(digits::Frame::OWN), &mut rng(), layers),
             Self::Air => air::lay_out(digits, &mut rng(), layers),
             Self::Survey => {
-                let uncovered = uncovered.max(survey::UNCOVERED);
-                survey::lay_out(digits, survey::counts(split), uncovered, &mut rng(), layers);
+                survey::lay_out(digits, survey::counts(split), uncovered(survey::UNCOVERED), &mut rng(), layers);
             }
             Self::Single => {
                 single::lay_out(digits, frame.map_or(DIGIT_SIDE, digits::Frame::canvas), index, layers);
             }
             Self::Sprite => sprite::lay_out(&mut rng(), layers),
-            Self::Sprites => sprites::lay_out(uncovered.max(sprites::UNCOVERED), &mut rng(), layers),
+            Self::Sprites => sprites::lay_out(uncovered(sprites::UNCOVERED), &mut rng(), layers),
             Self::Tetrominoes => tetrominoes::lay_out(&mut rng(), layers),
         }
     }
@@ -167,9 +167,8 @@ impl Recipe {
 pub(super) struct Rules {
     /// Another canvas and another number of digits, which only `digits` and `single` have.
     pub frame: Option<digits::Frame>,
-    /// Least part of an object that others leave uncovered, where it is more than the recipe's own, which only recipes have that
-    /// [cover](Recipe::covers).
-    pub uncovered: f64,
+    /// Whether objects leave one another alone where by the recipe's own rule they [cover](Recipe::covers) one another.
+    pub apart: bool,
 }
 
 impl fmt::Display for Recipe {
