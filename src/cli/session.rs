@@ -181,7 +181,7 @@ impl<'a> Session<'a> {
             (step, ..) => format!("from step {step} on, of "),
         };
         let apart = config.training.apart;
-        let easier = if apart.range().1 > 0.0 { format!(", objects apart in {apart} of them") } else { String::new() };
+        let easier = if apart.range().1 > 0.0 { format!(", share with objects apart {apart}") } else { String::new() };
         self.bar.line(&format!(
             "training {} parameters on {} scenes ({}{easier}): {}, {}; {start}{} steps of {} images on {}, seed {}",
             trainer.variables().count(),
