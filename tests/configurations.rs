@@ -153,13 +153,13 @@ fn configuration() -> impl Strategy<Value = Config> {
     let schedules = (schedule(), schedule(), schedule(), resynthesis, apart);
     let intervals = (count(), count(), count(), count(), size());
     let on_nonfinite = select(vec![OnNonfinite::Stop, OnNonfinite::Skip]);
-    let training = (count(), count(), size(), schedules, number(), intervals, on_nonfinite).prop_map(
+    let training = (count(), count(), size(), schedules, (number(), number()), intervals, on_nonfinite).prop_map(
         |(
             seed,
             steps,
             batch,
             (learning_rate, location_charge, idle_beta, resynthesis, apart),
-            clip,
+            (clip, silence),
             intervals,
             on_nonfinite,
         )| {
@@ -174,7 +174,7 @@ fn configuration() -> impl Strategy<Value = Config> {
                 idle_beta,
                 resynthesis,
                 apart,
-                silence: 2.0,
+                silence,
                 clip,
                 validate_every,
                 validation_scenes,

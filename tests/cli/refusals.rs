@@ -245,6 +245,7 @@ fn values_that_cannot_work_are_wrong_use() {
         ("--set training.learning_rate=inf", ["training.learning_rate", "finite"]),
         ("--set training.learning_rate=-1", ["training.learning_rate", "negative"]),
         ("--set training.clip=nan", ["training.clip", "positive"]),
+        ("--set training.silence=-1", ["training.silence", "positive"]),
         ("--set training.clip=x", ["in `training.clip`", "expected a number\n"]),
         ("--set training.seed=-1", ["in `training.seed`", "expected a whole number, 0 or more\n"]),
         ("--set model.latent=3", ["in `model.latent`", "expected a table with a `kind`\n"]),
