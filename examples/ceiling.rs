@@ -1,18 +1,17 @@
-//! What can be known at most: the score of an oracle that knows every digit of a scene to the last pixel, but not which of them lies
-//! on top.
+//! About what can be known at most: the score of an oracle that knows every digit of a scene to the last pixel, but not which of them
+//! lies on top.
 //!
 //! ```text
 //! cargo run --release --example ceiling       # the scenes of digits, and survey's general ones
 //! ```
 //!
 //! White paint on white paint looks the same whichever came first, so where digits of `survey` cross no image tells whose pixel is
-//! whose; the truth still gives it to one of them. The oracle gives a pixel to the digit with the most ink there, and what is as bright
-//! of two to one of them, drawn by lot for the scene. Beside 1 a model's score tells little there; beside this one it tells how much is
-//! left to find out.
+//! whose; the truth still gives it to the one on top. The oracle draws lots for their order. Elsewhere the brightest digit owns a pixel,
+//! which an image does tell. Beside 1 a model's score tells little of `survey`; beside this one it tells how much is left to find out.
 
 use multi_entity_vae::evaluate::{BACKGROUND, adjusted_rand_index};
 use multi_entity_vae::random;
-use multi_entity_vae::scene::{DigitSet, Layers, Recipe, Split};
+use multi_entity_vae::scene::{Blend, DigitSet, INK_THRESHOLD, Layers, Recipe, Split};
 use rand::seq::SliceRandom;
 
 const SCENES: u64 = 1000;
@@ -50,12 +49,14 @@ fn oracle(recipe: Recipe, digits: &DigitSet, split: Split, index: u64) -> Option
         return None;
     }
     order.shuffle(&mut random::stream(0, "oracle", index));
+    let hides = recipe.blend() == Blend::Paint;
     let mut guess = vec![(0, 0); shape.pixels()]; // ink and whose it is
     for (object, (layer, ink)) in order {
         for (row, line) in ink.chunks_exact(layer.area.width).enumerate() {
             let start = (layer.area.y + row) * shape.width + layer.area.x;
             for (guess, &ink) in guess[start..].iter_mut().zip(line) {
-                if ink > guess.0 {
+                // Whoever is painted on top, with enough ink to own a pixel, is not painted over.
+                if ink > guess.0 && !(hides && guess.0 >= INK_THRESHOLD) {
                     *guess = (ink, object as u8);
                 }
             }

@@ -7,8 +7,8 @@
 //!
 //! > λ ( Σ_k (−log p(x_k|z_k) + β KL_k) + s Σ_n KL_n )
 //!
-//! x_k is the scene with nothing in it but entity k, z_k a sample of what the encoder, which sees the whole scene, says at the cell where k
-//! was put, and n runs over all the other cells. So an entity's own likelihood takes the place of the scene's. The sleep phase of Hinton
+//! x_k is the scene with nothing in it but entity k, of which later ones may cover a part; z_k is a sample of what the encoder, which sees the whole scene, says at the cell where k
+//! was put; n runs over all the other cells. So an entity's own likelihood takes the place of the scene's. The sleep phase of Hinton
 //! et al. 1995 ("The wake-sleep algorithm for unsupervised neural networks") trains a recogniser like this, on what the model dreams;
 //! these scenes are made of real pixels.
 
@@ -58,8 +58,15 @@ impl Resynthesis {
             return Ok(None);
         }
         let scenes: Vec<Scene> = (0..stock.present.len().div_ceil(2)).map(|_| stock.scene(radius, rng)).collect();
+        let mut noise = vec![0f32; scenes.len() * stock.entities * inference.z.dim(2)?];
+        random::normals(rng, &mut noise);
+        Self::made_of(&stock, &scenes, noise, images).map(Some)
+    }
+
+    /// These scenes, as tensors like others.
+    fn made_of(stock: &Stock, scenes: &[Scene], noise: Vec<f32>, like: &Tensor) -> Result<Self> {
         let (mut cells, mut known, mut pixels, mut alone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for scene in &scenes {
+        for scene in scenes {
             pixels.extend_from_slice(&scene.pixels);
             (0..stock.entities).for_each(|k| alone.extend(stock.alone(scene, k)));
             let mut here: Vec<usize> = scene.entities.iter().map(|(_, cell)| *cell).collect();
@@ -69,18 +76,17 @@ impl Resynthesis {
             here.extend(free.take(stock.entities - here.len()));
             cells.push(here);
         }
-        let (device, count, entities) = (images.device(), scenes.len(), stock.entities);
+        let (device, count, entities) = (like.device(), scenes.len(), stock.entities);
         let Extent { height, width, channels } = stock.image;
-        let mut noise = vec![0f32; count * entities * inference.z.dim(2)?];
-        random::normals(rng, &mut noise);
-        let tensor = |values, shape: &[usize]| Tensor::from_vec(values, shape, device)?.to_dtype(images.dtype());
-        Ok(Some(Self {
+        let dimensions = noise.len() / (count * entities).max(1);
+        let tensor = |values, shape: &[usize]| Tensor::from_vec(values, shape, device)?.to_dtype(like.dtype());
+        Ok(Self {
             images: tensor(pixels, &[count, height, width, channels])?,
             cells: Cells::new(&cells, device)?,
-            known: indicator(&known, device)?.to_dtype(images.dtype())?,
+            known: indicator(&known, device)?.to_dtype(like.dtype())?,
             alone: tensor(alone, &[count * entities, height, width, channels])?,
-            noise: tensor(noise, &[count, entities, inference.z.dim(2)?])?,
-        }))
+            noise: tensor(noise, &[count, entities, dimensions])?,
+        })
     }
 
     /// What is in brackets above, a mean over the scenes.
@@ -348,9 +354,11 @@ mod tests {
     fn an_entity_that_shares_its_pixels_is_not_cut_out() {
         let mut stock = stock(None);
         stock.pixels.iter_mut().for_each(|pixel| *pixel *= 3.0);
-        stock.shares[..144].iter_mut().for_each(|share| *share *= 0.5);
-        find_again(&mut stock);
-        assert_eq!(stock.found.iter().map(|found| found.image).collect::<Vec<_>>(), [1]);
+        for (own, expected) in [(0.5, &[1][..]), (0.94, &[1]), (0.96, &[0, 1])] {
+            stock.shares[..144].iter_mut().for_each(|share| *share = if *share > 0.0 { own } else { 0.0 });
+            find_again(&mut stock);
+            assert_eq!(stock.found.iter().map(|found| found.image).collect::<Vec<_>>(), expected, "{own}");
+        }
     }
 
     #[test]
@@ -372,53 +380,148 @@ mod tests {
         }
     }
 
+    /// Of a scene like the second image: what is in its first image's block at cell 0, then what is in the second's, there and at cell 8.
+    fn overlapping() -> Scene {
+        Scene { pixels: vec![0.0; 144], like: 1, entities: vec![(0, 0), (1, 0), (1, 8)] }
+    }
+
     #[test]
-    fn of_an_entity_alone_is_seen_what_no_later_one_covers() {
-        for (ground, behind) in [(None, 0.0), (Some(vec![0.25; 288]), 0.25)] {
-            let covers = ground.is_some();
-            let mut stock = stock(ground);
-            stock.found = [0, 1].map(|image| Found { image, entity: 0, cell: 4, matter: 16.0 }).into();
-            let scene = Scene { pixels: vec![], like: 1, entities: vec![(0, 0), (1, 0), (1, 8)] };
-            let within = |p: usize, cell: usize| (p / 12 / 4, p % 12 / 4) == (cell / 3, cell % 3);
-            for p in 0..144 {
-                let drawn = |ink: f32, cell: usize| if within(p, cell) { ink } else { behind };
-                let first = if covers { behind } else { drawn(0.9, 0) };
-                let seen = [0, 1, 2, 3].map(|entity| stock.alone(&scene, entity)[p]);
-                assert_eq!(seen, [first, drawn(0.5, 0), drawn(0.5, 8), behind], "pixel {p}");
+    fn of_an_entity_alone_all_is_seen_where_nothing_covers_it() {
+        let mut stock = stock(None);
+        stock.found = [0, 1].map(|image| Found { image, entity: 0, cell: 4, matter: 16.0 }).into();
+        for p in 0..144 {
+            let drawn =
+                |ink: f32, cell: usize| if (p / 12 / 4, p % 12 / 4) == (cell / 3, cell % 3) { ink } else { 0.0 };
+            let seen = [0, 1, 2, 3].map(|entity| stock.alone(&overlapping(), entity)[p]);
+            assert_eq!(seen, [drawn(0.9, 0), drawn(0.5, 0), drawn(0.5, 8), 0.0], "pixel {p}");
+        }
+    }
+
+    #[test]
+    fn of_an_entity_alone_is_seen_in_colour_what_no_later_one_covers() {
+        let grounds: Vec<f32> = (0..2 * 144 * 3).map(|number| number as f32 / 1000.0).collect();
+        let mut stock = stock(Some(grounds.clone()));
+        stock.image.channels = 3;
+        stock.pixels = stock.pixels.iter().flat_map(|pixel| [*pixel, pixel / 2.0, pixel / 4.0]).collect();
+        stock.found = [0, 1].map(|image| Found { image, entity: 0, cell: 4, matter: 16.0 }).into();
+        for p in 0..144 {
+            for channel in 0..3 {
+                let behind = grounds[(144 + p) * 3 + channel];
+                let second = |cell: usize| match (p / 12 / 4, p % 12 / 4) == (cell / 3, cell % 3) {
+                    true => 0.5 / [1.0, 2.0, 4.0][channel],
+                    false => behind,
+                };
+                let seen = [0, 1, 2, 3].map(|entity| stock.alone(&overlapping(), entity)[p * 3 + channel]);
+                assert_eq!(seen, [behind, second(0), second(8), behind], "pixel {p}, channel {channel}");
             }
         }
     }
 
-    /// Where a scene is one entity and nothing else, it has the loss of an image.
     #[test]
-    fn an_entity_alone_costs_what_an_image_of_it_does() -> Result<()> {
-        for recipe in ["data.scenes=digits", "data.scenes=sprites"] {
-            let settings = [recipe, "model.entities=1", "model.latent.beta=1"].map(String::from);
-            let config = Config::resolve(Preset::MultiEntity, None, &settings).unwrap();
-            let image = Extent::new(64, 64, if recipe.ends_with("sprites") { 3 } else { 1 });
-            let device = Device::Cpu;
-            let model = Model::new(&config.model, image, Variables::new(1).builder(DType::F32, &device))?;
-            let mut rng = random::stream(2, "test", 0);
-            let mut normals = |shape: &[usize]| {
-                let mut values = vec![0f32; shape.iter().product()];
-                random::normals(&mut rng, &mut values);
-                Tensor::from_vec(values, shape, &device)
-            };
-            let images = normals(&[3, 64, 64, image.channels])?.abs()?.clamp(0.0, 1.0)?;
-            let noise = normals(&[3, 1, config.model.latent.dimensions()])?;
+    fn what_is_known_lies_in_tensors_scene_by_scene() -> Result<()> {
+        let mut stock = stock(None);
+        stock.found = [0, 1].map(|image| Found { image, entity: 0, cell: 4, matter: 16.0 }).into();
+        let scene = |pixel: f32, entities: &[(usize, usize)]| Scene {
+            pixels: vec![pixel; 144],
+            like: 0,
+            entities: entities.to_vec(),
+        };
+        let scenes = [scene(0.25, &[(0, 8), (1, 0)]), scene(0.75, &[(1, 0)])];
+        let noise: Vec<f32> = (0..12).map(|number| number as f32).collect();
+        let like = Tensor::zeros(1, DType::F64, &Device::Cpu)?;
+        let made = Resynthesis::made_of(&stock, &scenes, noise.clone(), &like)?;
+        assert_eq!(made.images.dims(), [2, 12, 12, 1]);
+        assert_eq!(made.images.narrow(1, 0, 1)?.narrow(2, 0, 1)?.flatten_all()?.to_vec1::<f64>()?, [0.25, 0.75]);
+        // The second scene is filled up by a cell that is not taken.
+        assert_eq!(made.cells.lists()?, [[8, 0], [0, 1]]);
+        assert_eq!(made.known.to_vec2::<f64>()?, [[1.0, 1.0], [1.0, 0.0]]);
+        assert_eq!(made.noise.dims(), [2, 2, 3]);
+        assert_eq!(made.noise.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?, noise);
+        let alone = made.alone.flatten_from(1)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        assert_eq!(alone.len(), 4);
+        for (place, alone) in alone.into_iter().enumerate() {
+            assert_eq!(alone, stock.alone(&scenes[place / 2], place % 2), "entity {place}");
+        }
+        Ok(())
+    }
+
+    /// A fresh model, and images, cells and noise for it.
+    struct Dream {
+        model: Model,
+        variables: Variables,
+        config: Config,
+        images: Tensor,
+        noise: Tensor,
+    }
+
+    fn dream(recipe: &str, entities: usize) -> Result<Dream> {
+        let settings = [format!("data.scenes={recipe}"), format!("model.entities={entities}")];
+        let config = Config::resolve(Preset::MultiEntity, None, &settings).unwrap();
+        let image = Extent::new(64, 64, if recipe == "sprites" { 3 } else { 1 });
+        let variables = Variables::new(1);
+        let model = Model::new(&config.model, image, variables.builder(DType::F32, &Device::Cpu))?;
+        let mut rng = random::stream(2, "test", 0);
+        let mut normals = |shape: &[usize]| {
+            let mut values = vec![0f32; shape.iter().product()];
+            random::normals(&mut rng, &mut values);
+            Tensor::from_vec(values, shape, &Device::Cpu)
+        };
+        let images = normals(&[3, 64, 64, image.channels])?.abs()?.clamp(0.0, 1.0)?;
+        let noise = normals(&[3, entities, config.model.latent.dimensions()])?;
+        Ok(Dream { model, variables, config, images, noise })
+    }
+
+    /// Where a scene is one entity and nothing else, it has the loss of an image, and its gradients.
+    #[test]
+    fn an_entity_alone_costs_and_teaches_what_an_image_of_it_does() -> Result<()> {
+        for recipe in ["digits", "sprites"] {
+            let Dream { model, variables, config, images, noise } = dream(recipe, 1)?;
             let inference = model.forward(&images, &Selection::trained(&config.model, 0), Some(&noise))?;
             let weights = Weights { beta: 0.7, idle_beta: 0.3, location_charge: 0.0 };
-            let expected = weights.loss(&inference, &images)?.total()?.to_scalar::<f32>()?;
-            let known = Tensor::ones((3, 1), DType::F32, &device)?;
+            let expected = weights.loss(&inference, &images)?.total()?;
+            let known = Tensor::ones((3, 1), DType::F32, &Device::Cpu)?;
             let scenes = Resynthesis { cells: inference.cells, known, alone: images.clone(), images, noise };
-            let nats = scenes.nats(&model, 0.7, 0.3)?.to_scalar::<f32>()?;
+            let nats = scenes.nats(&model, 0.7, 0.3)?;
+            let (found, wanted) = (nats.backward()?, expected.backward()?);
+            let [nats, expected] = [nats.to_scalar::<f32>()?, expected.to_scalar::<f32>()?];
             assert!((nats - expected).abs() < 1e-4 * expected.abs(), "{recipe}: {nats} is not {expected}");
+            for (name, variable) in variables.all() {
+                let [found, wanted] = [&found, &wanted].map(|gradients| gradients.get(&variable).unwrap());
+                let size = wanted.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>()?;
+                let off = (found - wanted)?.sqr()?.sum_all()?.sqrt()?.to_scalar::<f32>()?;
+                assert!(size > 0.0 && off < 1e-3 * size, "{recipe}, {name}: off by {off} of {size}");
+            }
             // Of what is not known nothing is asked but silence.
             let silent = Resynthesis { known: scenes.known.zeros_like()?, ..scenes };
             let all = inference.candidates.kl()?.sum(1)?.mean(0)?.to_scalar::<f32>()?;
             let nats = silent.nats(&model, 0.7, 2.0)?.to_scalar::<f32>()?;
             assert!((nats - 2.0 * all).abs() < 1e-4 * all, "{recipe}: {nats} is not twice {all}");
         }
+        Ok(())
+    }
+
+    /// Each of several entities is held to its own target.
+    #[test]
+    fn entities_are_asked_one_by_one() -> Result<()> {
+        let Dream { model, config, images, noise, .. } = dream("digits", 2)?;
+        let cells = model.encode(&images, &Selection::trained(&config.model, 0))?.cells;
+        let targets: Vec<Tensor> = (0..6).map(|i| images.get(i % 3)? * (0.1 * i as f64)).collect::<Result<_>>()?;
+        let known = |of: [f32; 2]| Tensor::from_vec([of; 3].concat(), (3, 2), &Device::Cpu);
+        let (alone, noise) = (Tensor::stack(&targets, 0)?, noise.clone());
+        let scenes =
+            Resynthesis { images: images.clone(), cells: cells.clone(), known: known([1.0, 1.0])?, alone, noise };
+        let z = model.candidates(&images)?.gather(&cells)?.sample(Some(&scenes.noise))?;
+        let drawn = model.compositor().alone(&model.decode(&z, &cells)?.drawn()?)?;
+        let mut by_hand = 0.0;
+        for (place, target) in targets.iter().enumerate() {
+            let drawn = drawn.get(place / 2)?.get(place % 2)?.unsqueeze(0)?;
+            by_hand -= model.likelihood().log_prob(&drawn, &target.unsqueeze(0)?)?.sum_all()?.to_scalar::<f32>()? / 3.0;
+        }
+        let nats = |scenes: &Resynthesis| scenes.nats(&model, 0.0, 0.0)?.to_scalar::<f32>();
+        let both = nats(&scenes)?;
+        assert!((both - by_hand).abs() < 1e-4 * by_hand, "{both} is not {by_hand}");
+        let first = nats(&Resynthesis { known: known([1.0, 0.0])?, ..scenes })?;
+        assert!(first > 0.1 * both && first < 0.9 * both, "{first} of {both}");
         Ok(())
     }
 

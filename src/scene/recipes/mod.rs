@@ -116,7 +116,7 @@ impl Recipe {
         }
     }
 
-    /// Whether its objects cover one another, so that there are easier scenes of it, in which they do so less.
+    /// Whether its objects cover one another, so that there are easier scenes of it, in which they do not.
     pub const fn covers(self) -> bool {
         matches!(self, Self::Survey | Self::Sprites)
     }
