@@ -69,10 +69,10 @@
 //! λ ( Σ_k (−log p(x_k|z_k) + β KL_k) + s Σ_n KL_n )
 //! ```
 //!
-//! is added to the loss: x_k is the new scene with nothing in it but entity k, of which later ones may cover a part, z_k a sample of the posterior at the cell where it was put,
-//! n runs over all the other cells, and s is the [silence](config::TrainingConfig::silence) that is asked of them. It is a sleep phase
-//! (Hinton et al. 1995) on real pixels: whole objects come together by chance in any way, torn or joined ones never again in the way that
-//! made them look like one.
+//! is added to the loss: x_k is the new scene with nothing in it but entity k, of which later ones may cover a part, z_k a sample of the
+//! posterior at the cell where it was put, n runs over all the other cells, and s is the
+//! [silence](config::TrainingConfig::silence) that is asked of them. It is a sleep phase (Hinton et al. 1995) on real pixels: whole
+//! objects come together by chance in any way, torn or joined ones never again in the way that made them look like one.
 //!
 //! **Refinement** (Cremer et al. 2018, Kim et al. 2018; in use, not in training). Where one pass of the encoder is not enough, the posterior
 //! means of the present entities can be [refined](model::Model::refined) by gradient steps on the bound, taken at the means, of the very

@@ -189,8 +189,7 @@ fn for_air(config: &mut Config) {
 /// Digits of up to 30 pixels: larger cells, each of which sees 63 pixels, and larger patches. The digits lie upon each other, in nearly half of the
 /// scenes closer than 12 pixels, so that cells have to come close too; but not before entities have learnt to draw whole digits. They learn it where
 /// digits lie apart, as they do in the first scenes and in half of all, and to tell them from each other where such digits are put upon each other
-/// anew. That takes wider layers than the default's. Two digits at least and
-/// four at most are trained on; `--entities` finds more.
+/// anew. That takes wider layers than the default's. Two digits at least and four at most are trained on; `--entities` finds more.
 fn for_survey(config: &mut Config) {
     if let EncoderConfig::Convolutional { layers, .. } = &mut config.model.encoder {
         *layers = [(64, 6, 3), (96, 4, 2), (96, 3, 1), (96, 3, 1), (96, 3, 1), (96, 3, 1), (128, 1, 1)]

@@ -57,8 +57,8 @@ struct Worker {
 impl Batches {
     /// Starts the stream at `first_step` with `workers` threads (at least 1, at most 64).
     ///
-    /// In the share `apart(t)` of the scenes of step t, rounded up, objects leave one another alone ([`SceneSource::draw`]): a curriculum (Bengio et
-    /// al. 2009), where it falls. The others are the recipe's own.
+    /// In the share `apart(t)` of the scenes of step t, rounded up, objects leave one another alone ([`SceneSource::draw`]): a
+    /// curriculum (Bengio et al. 2009), where it falls. The others are the recipe's own.
     pub fn new(
         source: Arc<SceneSource>,
         batch: usize,
