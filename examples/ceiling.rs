@@ -16,7 +16,7 @@ use rand::seq::SliceRandom;
 
 const SCENES: u64 = 1000;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() {
     let digits = DigitSet::builtin();
     println!("foreground ARI of an oracle that knows all but the order, {SCENES} scenes of seed 0 each");
     for (recipe, split) in [
@@ -25,25 +25,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (Recipe::Survey, Split::Test),
         (Recipe::Survey, Split::General),
     ] {
-        let mut scores = Vec::new();
-        for index in 0..SCENES {
-            scores.extend(oracle(recipe, &digits, split, index));
-        }
+        let scores: Vec<f64> = (0..SCENES).filter_map(|index| oracle(recipe, &digits, split, index)).collect();
         let count = scores.len() as f64;
         let mean = scores.iter().sum::<f64>() / count;
         let variance = scores.iter().map(|score| (score - mean).powi(2)).sum::<f64>() / (count - 1.0);
         println!("{:8}{:10}{mean:.3} ± {:.3}", recipe.to_string(), split.to_string(), (variance / count).sqrt());
     }
-    Ok(())
 }
 
 /// Its score in one scene; none where there are not two objects to tell apart.
 fn oracle(recipe: Recipe, digits: &DigitSet, split: Split, index: u64) -> Option<f64> {
-    let scene = recipe.scene(digits, 0, split, index);
-    let truth = scene.masks?;
-    let shape = recipe.shape();
-    let mut layers = Layers::default();
+    let (shape, mut layers) = (recipe.shape(), Layers::default());
     recipe.lay_out(digits, 0, split, index, &mut layers);
+    let truth = layers.scene(recipe.blend(), shape).masks?;
     let mut order: Vec<_> = layers.iter().enumerate().collect();
     if order.len() < 2 {
         return None;

@@ -541,11 +541,8 @@ fn scenes_put_together_anew_teach_and_a_resumed_training_sees_the_same() -> std:
         resumed.restore(weights, state, *steps)?;
         Ok(resumed)
     };
-    let asking_less = {
-        let mut config = config.clone();
-        config.training.silence = 0.0;
-        config
-    };
+    let mut asking_less = config.clone();
+    asking_less.training.silence = 0.0;
     // Until entities say enough to be cut out, and one has found a place: where none has, silence is all that is asked.
     let (before, report, less) = loop {
         let before = saved(&trainer)?;

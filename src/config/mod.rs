@@ -143,7 +143,7 @@ fn nothing() -> Schedule {
     0.0.into()
 }
 
-/// What silence was before it could be chosen.
+/// Runs that were saved before silence could be chosen had this.
 fn silence() -> f64 {
     2.0
 }

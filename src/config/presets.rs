@@ -110,7 +110,7 @@ fn single_digit(latent: Latent, hidden: Vec<usize>) -> Config {
             location_charge: 0.0.into(),
             idle_beta: 0.0.into(),
             resynthesis: 0.0.into(),
-            silence: 2.0,
+            silence: silence(),
             clip: 0.0,
             validate_every: 550,
             validation_scenes: 1000,
@@ -161,7 +161,7 @@ fn multi_entity() -> Config {
             // Nothing or ten times as much make little difference, a hundred times is ruin: guide::decomposition, ablation.
             idle_beta: 0.01.into(),
             resynthesis: 0.0.into(),
-            silence: 2.0,
+            silence: silence(),
             clip: 10.0,
             validate_every: 500,
             validation_scenes: 256,

@@ -220,18 +220,18 @@ impl Stock {
 
     /// What is seen of one of a scene's entities: all of it, or where entities cover one another, what no later one covers.
     fn alone(&self, scene: &Scene, entity: usize) -> Vec<f32> {
-        let mut pixels = self.empty(scene.like);
+        let behind = self.empty(scene.like);
         let Some((&(which, cell), later)) = scene.entities.get(entity..).and_then(<[_]>::split_first) else {
-            return pixels;
+            return behind;
         };
+        let (mut pixels, channels) = (behind.clone(), self.image.channels);
         self.put(which, cell, &mut pixels);
         if self.ground.is_some() {
-            let (ground, channels) = (self.empty(scene.like), self.image.channels);
             for &(which, cell) in later {
                 let found = &self.found[which];
                 for (_, to) in self.moved(found, cell).filter(|(from, _)| self.covers(found, *from)) {
                     let pixel = to * channels..(to + 1) * channels;
-                    pixels[pixel.clone()].copy_from_slice(&ground[pixel]);
+                    pixels[pixel.clone()].copy_from_slice(&behind[pixel]);
                 }
             }
         }
@@ -507,11 +507,10 @@ mod tests {
         let cells = model.encode(&images, &Selection::trained(&config.model, 0))?.cells;
         let targets: Vec<Tensor> = (0..6).map(|i| images.get(i % 3)? * (0.1 * i as f64)).collect::<Result<_>>()?;
         let known = |of: [f32; 2]| Tensor::from_vec([of; 3].concat(), (3, 2), &Device::Cpu);
-        let (alone, noise) = (Tensor::stack(&targets, 0)?, noise.clone());
-        let scenes =
-            Resynthesis { images: images.clone(), cells: cells.clone(), known: known([1.0, 1.0])?, alone, noise };
-        let z = model.candidates(&images)?.gather(&cells)?.sample(Some(&scenes.noise))?;
+        let (alone, known_all) = (Tensor::stack(&targets, 0)?, known([1.0, 1.0])?);
+        let z = model.candidates(&images)?.gather(&cells)?.sample(Some(&noise))?;
         let drawn = model.compositor().alone(&model.decode(&z, &cells)?.drawn()?)?;
+        let scenes = Resynthesis { images, cells, known: known_all, alone, noise };
         let mut by_hand = 0.0;
         for (place, target) in targets.iter().enumerate() {
             let drawn = drawn.get(place / 2)?.get(place % 2)?.unsqueeze(0)?;
