@@ -271,7 +271,7 @@ class Worker:
     A twin is a class with `peer`, `variants(mode)`, `separate_tasks` (whether training and inference may use different
     variants), `versions()` and a constructor (case, threads, mode, variants). Its objects have `reset()`,
     `step(i) -> loss` and `decompose(i) -> (probabilities, strengths, components)` as numpy arrays. One that can use a GPU says so
-    by `devices` and is given `device` and `tf32` as well.
+    by `devices` and is given `device` and `precision` as well.
     """
 
     def __init__(self, twin, arguments, answers):
@@ -280,7 +280,7 @@ class Worker:
         variants = choose(twin.variants(arguments.mode), arguments)
         if not twin.separate_tasks:
             variants["infer"] = variants["train"]
-        device = {"device": arguments.device, "tf32": arguments.tf32} if hasattr(twin, "devices") else {}
+        device = {"device": arguments.device, "precision": arguments.precision} if hasattr(twin, "devices") else {}
         if arguments.device not in getattr(twin, "devices", ["cpu"]):
             raise Unsupported(f"{twin.peer} has no {arguments.device} here")
         self.batch, self.twin = case.batch, twin(case, arguments.threads, arguments.mode, variants, **device)
@@ -362,7 +362,7 @@ def main(twin):
     parser.add_argument("--mode", default=None)
     parser.add_argument("--variant", default=None, help="instead of trying which is the fastest")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--tf32", action="store_true", help="products in reduced precision, on a GPU")
+    parser.add_argument("--precision", default="full", choices=["full", "tf32", "bf16"], help="of products, on a GPU")
     arguments = parser.parse_args()
     # Answers alone go to stdout: what a framework prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w")

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! ours write CASE FOLDER [BATCH]      case.json and case.safetensors: model, images, noise and first weights, for everybody
-//! ours work FOLDER --threads T [--device D [--tf32]]      obeys `train N`, `reset`, `infer N`, `decompose N`, `memory`, `peak`, `quit` on standard input
+//! ours work FOLDER --threads T [--device D [--precision P]]      obeys `train N`, `reset`, `infer N`, `decompose N`, `memory`, `peak`, `quit` on standard input
 //! ```
 
 use candle_core::{Device, Tensor};
@@ -10,7 +10,7 @@ use multi_entity_vae::config::{
     CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig, Latent, Placement,
     Posteriors, Preset, Rank, SelectorConfig,
 };
-use multi_entity_vae::device::{self, Choice};
+use multi_entity_vae::device::{self, Choice, Precision};
 use multi_entity_vae::layers::{Activation, Extent, Instructions};
 use multi_entity_vae::run::{ScenesOf, open_digits};
 use multi_entity_vae::scene::Split;
@@ -40,19 +40,24 @@ fn main() -> Result<(), Error> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["write", case, folder] => write(case, Path::new(folder), None),
         ["write", case, folder, batch] => write(case, Path::new(folder), Some(batch.parse()?)),
-        ["work", folder, "--threads", threads] => work(Path::new(folder), threads.parse()?, Choice::Cpu, false),
-        ["work", folder, "--threads", threads, "--device", device] => {
-            work(Path::new(folder), threads.parse()?, device.parse()?, false)
+        ["work", folder, "--threads", threads] => {
+            work(Path::new(folder), threads.parse()?, Choice::Cpu, Precision::Full)
         }
-        ["work", folder, "--threads", threads, "--device", device, "--tf32"] => {
-            work(Path::new(folder), threads.parse()?, device.parse()?, true)
+        ["work", folder, "--threads", threads, "--device", device, ref precision @ ..] => {
+            let precision = match precision {
+                [] | ["--precision", "full"] => Precision::Full,
+                ["--precision", "tf32"] => Precision::Tf32,
+                ["--precision", "bf16"] => Precision::Bf16,
+                _ => return Err(format!("what is {precision:?}?").into()),
+            };
+            work(Path::new(folder), threads.parse()?, device.parse()?, precision)
         }
         // What `cargo bench` calls: the comparison itself is started by `compare`.
         [] => {
             println!("benches/peers/compare runs the comparison");
             Ok(())
         }
-        _ => Err("usage: ours write CASE FOLDER [BATCH] | ours work FOLDER --threads T [--device D [--tf32]]".into()),
+        _ => Err("usage: see the first lines of this file".into()),
     }
 }
 
@@ -170,14 +175,12 @@ fn fresh(config: &Config, image: Extent, weights: &HashMap<String, Tensor>, devi
     Ok(trainer)
 }
 
-fn work(folder: &Path, threads: usize, choice: Choice, tf32: bool) -> Result<(), Error> {
+fn work(folder: &Path, threads: usize, choice: Choice, precision: Precision) -> Result<(), Error> {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
     let description: Value = serde_json::from_slice(&std::fs::read(folder.join("case.json"))?)?;
     let mut config = config(description["name"].as_str().ok_or("case.json has no name")?)?;
     let device = choice.open()?.device;
-    if tf32 {
-        device::use_tf32(&device)?;
-    }
+    device::set_precision(&device, precision)?;
     let tensors = candle_core::safetensors::load(folder.join("case.safetensors"), &device)?;
     let images = &tensors["images"];
     let images = (0..images.dim(0)?).map(|i| images.get(i)).collect::<Result<Vec<_>, _>>()?;

@@ -27,9 +27,11 @@ class TorchTwin:
     def versions():
         return {"torch": torch.__version__, "cuda": torch.version.cuda}
 
-    def __init__(self, case, threads, mode, variants, device, tf32):
+    def __init__(self, case, threads, mode, variants, device, precision):
         torch.set_default_device(device)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        # Its casts of weights must not be kept from one step to the next, which a graph would.
+        self.autocast = torch.autocast(device, torch.bfloat16, enabled=precision == "bf16", cache_enabled=False)
         torch.backends.cudnn.benchmark = True
         torch.set_num_threads(threads)
         torch.set_num_interop_threads(1)
@@ -101,7 +103,7 @@ class TorchTwin:
             if layer.makes_map:
                 height, width, channels = layer.output
                 x = x.reshape(-1, height, width, channels).permute(0, 3, 1, 2)
-        return x
+        return x.float()  # what autocast has made bf16 of; else as it is
 
     def encode(self, images):
         """(B, C, H, W) → parameters of the candidates (B, N, 2D)."""
@@ -204,7 +206,8 @@ class TorchTwin:
 
     def update(self, images, noise):
         self.optimiser.zero_grad(set_to_none=True)
-        loss = self.loss(images, noise)
+        with self.autocast:
+            loss = self.loss(images, noise)
         loss.backward()
         if self.case.clip:
             torch.nn.utils.clip_grad_norm_(self.parameters.values(), self.case.clip, foreach=True)

@@ -17,6 +17,8 @@ mod feed;
 pub use feed::Feed;
 
 use crate::layers::Instructions;
+#[cfg(feature = "cuda")]
+use crate::layers::{gpu_in_bf16, set_gpu_to_bf16};
 use candle_core::{Device, DeviceLocation};
 use std::fmt;
 use std::str::FromStr;
@@ -74,8 +76,8 @@ pub enum DeviceError {
     )]
     Library(String),
     /// A number format of GPUs was asked of a CPU.
-    #[error("the CPU computes in full precision and has no TF32; choose a GPU by --device cuda:N, or leave it out")]
-    NoTf32,
+    #[error("the CPU computes in full precision; choose a GPU by --device cuda:N, or leave it out")]
+    FullPrecision,
     /// Kernels that this crate brings do not come to run.
     #[error("the GPU kernels cannot be made ready: {0}; is the driver as new as the CUDA toolkit?")]
     Kernels(String),
@@ -132,16 +134,29 @@ pub fn name(device: &Device) -> String {
     format!("{kind} ({})", model(device))
 }
 
-/// From here on, matrix products on GPUs round their factors to TF32, with 10 bits of mantissa instead of 23: up to several times as
-/// quick, and 3·10⁻⁴ off instead of 10⁻⁷. An error if the device is none that has such numbers.
-pub fn use_tf32(device: &Device) -> Result<(), DeviceError> {
-    match device {
+/// How exactly GPUs multiply matrices. Whatever is no factor of a product is `f32`, sums of products too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Factors have 23 bits of mantissa: 10⁻⁷ off.
+    #[default]
+    Full,
+    /// Factors are rounded to TF32, 10 bits: 3·10⁻⁴ off, and up to several times as quick.
+    Tf32,
+    /// Factors are rounded to bf16, 7 bits: 2·10⁻³ off.
+    Bf16,
+}
+
+/// From here on, matrix products of all GPUs have this precision. An error if the device has full precision alone.
+pub fn set_precision(device: &Device, precision: Precision) -> Result<(), DeviceError> {
+    match (device, precision) {
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => {
-            candle_core::cuda::set_gemm_reduced_precision_f32(true);
+        (Device::Cuda(_), _) => {
+            candle_core::cuda::set_gemm_reduced_precision_f32(precision == Precision::Tf32);
+            set_gpu_to_bf16(precision == Precision::Bf16);
             Ok(())
         }
-        _ => Err(DeviceError::NoTf32),
+        (_, Precision::Full) => Ok(()),
+        _ => Err(DeviceError::FullPrecision),
     }
 }
 
@@ -151,7 +166,11 @@ pub fn model(device: &Device) -> String {
         Device::Cpu => Instructions::in_use().map_or("unknown", Instructions::name).into(),
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => {
-            let precision = if candle_core::cuda::gemm_reduced_precision_f32() { ", TF32" } else { "" };
+            let precision = match (gpu_in_bf16(), candle_core::cuda::gemm_reduced_precision_f32()) {
+                (true, _) => ", bf16",
+                (false, true) => ", TF32",
+                (false, false) => "",
+            };
             format!("{}{precision}", cuda::model(device))
         }
         _ => "unknown".into(),
@@ -205,6 +224,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_cpu_rounds_no_factors() {
+        assert_eq!(set_precision(&Device::Cpu, Precision::Full), Ok(()));
+        for precision in [Precision::Tf32, Precision::Bf16] {
+            assert_eq!(set_precision(&Device::Cpu, precision), Err(DeviceError::FullPrecision));
+        }
+    }
+
     /// On a machine with fewer than a thousand GPUs: with or without the feature, driver and devices.
     #[test]
     fn a_device_that_is_not_there_is_an_error_that_says_what_to_do() {
@@ -217,7 +244,7 @@ mod tests {
             }
             DeviceError::TooFew(devices) => assert!(cfg!(feature = "cuda") && *devices < 999),
             DeviceError::Library(_) => assert!(cfg!(feature = "cuda") && says.contains("LD_LIBRARY_PATH")),
-            DeviceError::Unknown(_) | DeviceError::Kernels(_) | DeviceError::NoTf32 => panic!("{says}"),
+            DeviceError::Unknown(_) | DeviceError::Kernels(_) | DeviceError::FullPrecision => panic!("{says}"),
         }
         assert!(DeviceError::TooFew(0).to_string().contains("CUDA_VISIBLE_DEVICES"));
         assert!(DeviceError::TooFew(1).to_string().contains("only device is cuda:0"));

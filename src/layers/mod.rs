@@ -113,8 +113,8 @@ pub use gather::gather;
 pub use gaussian::{gaussian_kl, gaussian_kl_of_dimensions, gaussian_sample};
 #[cfg(feature = "cuda")]
 pub(crate) use gpu::{
-    Recording, StepNumbers, adam as adam_on_gpu, copy as copy_to_gpu, prepare as prepare_gpu, record,
-    write as write_on_gpu,
+    Recording, StepNumbers, adam as adam_on_gpu, bf16 as gpu_in_bf16, copy as copy_to_gpu, prepare as prepare_gpu,
+    record, set_bf16 as set_gpu_to_bf16, write as write_on_gpu,
 };
 pub use instructions::{Instructions, VARIABLE as INSTRUCTIONS_VARIABLE};
 pub(crate) use mix::log_sum_exp;

@@ -309,6 +309,8 @@ fn a_device_that_is_not_there_is_a_failure_with_a_way_out() {
     }
     // Nor does the CPU have the formats of a GPU.
     place.refuses("train --steps 1 --out new --device cpu --tf32", 2, &["--tf32: the CPU", "--device cuda:N"]);
+    place.refuses("train --steps 1 --out new --device cpu --bf16", 2, &["--bf16: the CPU", "--device cuda:N"]);
+    place.refuses("train --steps 1 --out new --tf32 --bf16", 2, &["--tf32", "--bf16"]);
 }
 
 #[test]

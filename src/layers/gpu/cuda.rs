@@ -1,18 +1,32 @@
 //! The machine that is an NVIDIA GPU. The kernels are compiled by NVRTC for the process, and loaded by each device that runs one.
 
 use super::SOURCE;
-use super::machine::{BLOCK, Launch, MANY, Machine, Operand, Shares, Sizes};
+use super::machine::{BLOCK, Launch, MANY, Machine, Operand, Shares, Sizes, by_columns, int};
 use candle_core::backend::BackendStorage;
+use candle_core::cuda_backend::cudarc::cublas::{result::gemm_ex, sys as cublas};
 use candle_core::cuda_backend::cudarc::driver::{
-    CudaFunction, CudaView, DevicePtr, DeviceRepr, LaunchConfig, PushKernelArg,
+    CudaFunction, CudaView, DevicePtr, DevicePtrMut, DeviceRepr, LaunchConfig, PushKernelArg,
 };
 use candle_core::cuda_backend::cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 use candle_core::cuda_backend::{CudaDevice, WrapErr};
-use candle_core::{CudaStorage, Error, Result, Storage, Tensor, bail};
+use candle_core::{CudaStorage, Error, Layout, Result, Storage, Tensor, bail};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Buffers that every kernel is given.
 const BUFFERS: usize = 5;
+
+/// Whether products round their factors to bf16. (TF32 is a switch of candle's.)
+static BF16: AtomicBool = AtomicBool::new(false);
+
+/// From here on, products round their factors to bf16, or no longer.
+pub fn set_bf16(on: bool) {
+    BF16.store(on, Ordering::Relaxed);
+}
+
+pub fn bf16() -> bool {
+    BF16.load(Ordering::Relaxed)
+}
 
 // SAFETY: plain numbers, `repr(C)`, laid out as `struct Sizes` in kernel.h.
 unsafe impl DeviceRepr for Sizes {}
@@ -65,6 +79,59 @@ fn view<'a>(operand: &Operand<'a, CudaStorage>) -> Result<CudaView<'a, f32>> {
         Some(view) => Ok(view),
         None => bail!("a kernel was given {} numbers of a buffer of {}", operand.offset + operand.len, slice.len()),
     }
+}
+
+/// The product of two matrices, their factors rounded to bf16, which candle does of numbers that are stored so alone. cuBLAS stores by
+/// columns: what it is asked for is the transposed product, of the transposed factors.
+fn product_in_bf16(
+    (left, left_layout): (&CudaStorage, &Layout),
+    (right, right_layout): (&CudaStorage, &Layout),
+    (m, n, k): (usize, usize, usize),
+) -> Result<CudaStorage> {
+    let device = left.device();
+    let stream = device.cuda_stream();
+    let operation =
+        |turned| if turned { cublas::cublasOperation_t::CUBLAS_OP_T } else { cublas::cublasOperation_t::CUBLAS_OP_N };
+    let matrix = |storage, layout: &Layout| {
+        view(&Operand { storage, offset: layout.start_offset(), len: layout.shape().elem_count() })
+    };
+    let (left, right) = (matrix(left, left_layout)?, matrix(right, right_layout)?);
+    let ((left_turned, left_line), (right_turned, right_line)) = (by_columns(left_layout)?, by_columns(right_layout)?);
+    // SAFETY: the product writes every number of it.
+    let mut out = unsafe { device.alloc::<f32>(m * n)? };
+    {
+        let ((left, _left), (right, _right)) = (left.device_ptr(&stream), right.device_ptr(&stream));
+        let (to, _to) = out.device_ptr_mut(&stream);
+        let (one, zero) = (1f32, 0f32);
+        let f32s = cublas::cudaDataType_t::CUDA_R_32F;
+        // SAFETY: the handle is the device's and computes on its stream. The views hold m×k and k×n numbers and `out` m×n, the lines are
+        // as long as these; one and zero are read before the call returns.
+        unsafe {
+            gemm_ex(
+                *device.cublas_handle().handle(),
+                operation(right_turned),
+                operation(left_turned),
+                int(n)?,
+                int(m)?,
+                int(k)?,
+                (&raw const one).cast(),
+                right as *const _,
+                f32s,
+                right_line,
+                left as *const _,
+                f32s,
+                left_line,
+                (&raw const zero).cast(),
+                to as *mut _,
+                f32s,
+                int(n)?,
+                cublas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
+                cublas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+            )
+        }
+        .w()?;
+    }
+    Ok(CudaStorage::wrap_cuda_slice(out, device.clone()))
 }
 
 impl Machine for CudaStorage {
@@ -141,8 +208,15 @@ impl Machine for CudaStorage {
         device.memcpy_htod(numbers, self.as_cuda_slice_mut::<f32>()?)
     }
 
+    fn product(&self, other: &Self, (m, n, k): (usize, usize, usize), [left, right]: [&Layout; 2]) -> Result<Self> {
+        match bf16() {
+            true => product_in_bf16((self, left), (other, right), (m, n, k)),
+            false => self.matmul(other, (1, m, n, k), left, right),
+        }
+    }
+
     fn rounds_products() -> bool {
-        candle_core::cuda::gemm_reduced_precision_f32()
+        candle_core::cuda::gemm_reduced_precision_f32() || bf16()
     }
 
     fn of(storage: &Storage) -> Result<&Self> {

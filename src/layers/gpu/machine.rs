@@ -14,6 +14,10 @@ pub trait Machine: BackendStorage + Send + 'static {
     fn launch_many(launch: &Launch, many: &[[&Tensor; 4]], with: Operand<'_, Self>) -> Result<Self>;
     /// Writes numbers to the beginning of the buffer.
     fn write(&mut self, numbers: &[f32]) -> Result<()>;
+    /// The product of two matrices, of m×k and k×n.
+    fn product(&self, other: &Self, (m, n, k): (usize, usize, usize), [left, right]: [&Layout; 2]) -> Result<Self> {
+        self.matmul(other, (1, m, n, k), left, right)
+    }
     /// Whether matrix products are quicker than the kernels here because they round their factors.
     fn rounds_products() -> bool;
     /// The buffer of a tensor that lies on such a device.
@@ -118,7 +122,7 @@ impl Launch {
 }
 
 /// Sizes are 32-bit on the device, where divisions by them are many; half of that range is left for sums of two.
-fn int(size: usize) -> Result<i32> {
+pub fn int(size: usize) -> Result<i32> {
     const MOST: usize = 1 << 30;
     match i32::try_from(size) {
         Ok(int) if size <= MOST => Ok(int),
@@ -183,7 +187,18 @@ impl<M: Machine> Matrix<'_, M> {
         if inner != k {
             bail!("matrices of {m}×{k} and {inner}×{n} have no product");
         }
-        self.storage.matmul(other.storage, (1, m, n, k), &self.layout, &other.layout)
+        self.storage.product(other.storage, (m, n, k), [&self.layout, &other.layout])
+    }
+}
+
+/// How a matrix lies in memory for who stores by columns and asks for its transpose: whether that must be turned, and how far apart its
+/// columns begin.
+pub fn by_columns(matrix: &Layout) -> Result<(bool, i32)> {
+    let (rows, columns) = matrix.shape().dims2()?;
+    match *matrix.stride() {
+        [line, 1] if line == columns => Ok((false, int(line)?)),
+        [1, line] if line == rows => Ok((true, int(line)?)),
+        _ => bail!("a matrix that is neither contiguous nor a transpose of one"),
     }
 }
 

@@ -48,7 +48,7 @@ pub use adam::{StepNumbers, adam};
 pub use bernoulli::bernoulli;
 pub use compose::compose;
 #[cfg(feature = "cuda")]
-pub use cuda::prepare;
+pub use cuda::{bf16, prepare, set_bf16};
 pub use latent::{gather, kl, sample, select};
 pub use objective::objective;
 #[cfg(feature = "cuda")]

@@ -319,3 +319,39 @@ fn adam_changes_parameter_and_moments() -> Result<()> {
     }
     Ok(())
 }
+
+/// What is told to cuBLAS, by a product that reads matrices as it does.
+#[test]
+fn products_by_columns_are_transposed_products() -> Result<()> {
+    use super::machine::by_columns;
+    use candle_core::Layout;
+    let (m, n, k) = (3, 5, 4);
+    for (left_turned, right_turned) in [(false, false), (false, true), (true, false), (true, true)] {
+        // As they are stored, and as factors.
+        let stored = |rows, columns, turned, salt| -> Result<(Tensor, Tensor)> {
+            let sides = if turned { (columns, rows) } else { (rows, columns) };
+            let stored = numbers(sides, salt)?;
+            Ok((stored.clone(), if turned { stored.t()? } else { stored }))
+        };
+        let (left, right) = (stored(m, k, left_turned, 1)?, stored(k, n, right_turned, 2)?);
+        // An element of op(X), where X has its columns `line` apart.
+        let element = |(stored, factor): &(Tensor, Tensor)| -> Result<_> {
+            let numbers = stored.flatten_all()?.to_vec1::<f32>()?;
+            let (turned, line) = by_columns(factor.layout())?;
+            Ok(move |row: usize, column: usize| match turned {
+                false => numbers[row + column * line as usize],
+                true => numbers[column + row * line as usize],
+            })
+        };
+        let (left_at, right_at) = (element(&left)?, element(&right)?);
+        // n×m by columns: m×n by rows.
+        let all = (0..m).flat_map(|column| (0..n).map(move |row| (row, column)));
+        let product: Vec<f32> =
+            all.map(|(row, column)| (0..k).map(|i| right_at(row, i) * left_at(i, column)).sum()).collect();
+        let product = Tensor::from_vec(product, (m, n), &Device::Cpu)?;
+        assert!(difference(&product, &left.1.matmul(&right.1)?)? < 1e-6, "{left_turned} {right_turned}");
+    }
+    assert!(by_columns(&Layout::contiguous((2, 3, 4))).is_err());
+    assert!(by_columns(numbers((4, 6), 0)?.narrow(1, 0, 3)?.layout()).is_err());
+    Ok(())
+}
