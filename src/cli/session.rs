@@ -56,15 +56,8 @@ pub struct Session<'a> {
 pub struct Place {
     pub folder: RunFolder,
     pub lock: RunLock,
-    /// What it continues; nothing for a new run.
-    pub from: Option<From>,
-}
-
-/// What a sitting continues.
-pub struct From {
-    pub progress: Progress,
-    /// Whether it was read from the run's last checkpoint, and not from an earlier one.
-    pub is_last: bool,
+    /// The run's last checkpoint, which it continues; nothing for a new run.
+    pub from: Option<Progress>,
 }
 
 /// What the user allows a sitting.
@@ -116,20 +109,15 @@ impl<'a> Session<'a> {
         limits: Limits,
     ) -> anyhow::Result<Self> {
         let Place { folder, lock, from } = place;
-        let fresh = from.is_none();
-        let (metrics, events, from) = match from {
-            None => {
-                let (metrics, events) =
-                    (MetricsLog::create(&folder.metrics())?, EventLog::create(folder.path(), "mevae")?);
-                (metrics, events, From { progress: Progress::default(), is_last: false })
-            }
-            Some(from) => (
-                MetricsLog::resume_at(&folder.metrics(), from.progress.metrics_bytes)?,
-                EventLog::resume_at(&folder.file(&from.progress.events_file), from.progress.events_bytes)?,
-                from,
+        let saved = from.as_ref().map(|before| before.step);
+        let (metrics, events) = match &from {
+            None => (MetricsLog::create(&folder.metrics())?, EventLog::create(folder.path(), "mevae")?),
+            Some(before) => (
+                MetricsLog::resume_at(&folder.metrics(), before.metrics_bytes)?,
+                EventLog::resume_at(&folder.file(&before.events_file), before.events_bytes)?,
             ),
         };
-        let before = from.progress;
+        let before = from.unwrap_or_default();
         let mut makers = before.makers;
         let here = Maker::here(device);
         if !makers.contains(&here) {
@@ -140,7 +128,7 @@ impl<'a> Session<'a> {
             folder,
             interrupted: false,
             _lock: lock,
-            saved: from.is_last.then_some(before.step),
+            saved,
             validation_due: before.validation_due,
             makers,
             origin: before.origin.or(origin),
@@ -158,7 +146,7 @@ impl<'a> Session<'a> {
             location_nats: trainer.model().location_nats(trainer.config().model.entities),
             talk: limits.talk,
         };
-        if fresh {
+        if saved.is_none() {
             session.save(trainer)?;
         }
         Ok(session)
@@ -296,7 +284,11 @@ impl<'a> Session<'a> {
         }
         self.shown.count_accuracy = report.count_accuracy;
         self.bar.line(&self.summary(step, &report));
-        let better = |loss: &f64| loss.is_finite() && self.best.is_none_or(|(best, _)| *loss < best);
+        // A loss is no match for that of another way to select, which the model is no longer used with.
+        let seedless = |selection| Selection { seed: 0, ..selection };
+        let alike = |step| seedless(trainer.selection_after(step)) == seedless(selection);
+        let best = self.best.filter(|(_, step)| alike(*step));
+        let better = |loss: &f64| loss.is_finite() && best.is_none_or(|(best, _)| *loss < best);
         // What is trained for: an importance-weighted bound may rise while the ELBO falls.
         if let Some(loss) = report.log_likelihood_bound_nats.or(report.elbo).map(|bound| -bound).filter(better) {
             self.best = Some((loss, step));

@@ -4,13 +4,13 @@ use super::common;
 use super::compute::Compute;
 use super::plan::Plan;
 use super::progress::Talk;
-use super::session::{From, Limits, Place};
+use super::session::{Limits, Place};
 use super::start::{self, Start};
 use super::{interrupt, one_run, usage};
 use anyhow::Context;
 use multi_entity_vae::config::{Config, OnNonfinite, Preset};
 use multi_entity_vae::files::{read_text, write_bytes_atomic};
-use multi_entity_vae::run::{Checkpoint, FolderError, RunFolder, RunLock};
+use multi_entity_vae::run::{Checkpoint, FolderError, Progress, RunFolder, RunLock};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, clap::Args)]
@@ -146,15 +146,49 @@ impl Resumed {
         if std::fs::read(folder.config()).is_ok_and(|old| old != text.as_bytes()) {
             write_bytes_atomic(&folder.config(), text.as_bytes())?;
         }
-        let mut checkpoint = checkpoint;
-        if let Some(best) = checkpoint.as_mut().map(|c| &mut c.progress.best).filter(|best| best.is_some())
-            && let Err(error) = Checkpoint::load(&folder.best())
-        {
-            common::tell(&format!("warning: {error}\nThe best is sought anew among the validations to come."));
-            *best = None;
+        let goes_back = checkpoint.as_ref().filter(|c| c.path != folder.last());
+        if let Some(earlier) = goes_back {
+            folder.go_back_to(&earlier.path, &lock)?;
         }
-        let from = checkpoint.map(|c| From { is_last: c.path == folder.last(), progress: c.progress });
+        let goes_back = goes_back.is_some();
+        let mut from = checkpoint.map(|c| c.progress);
+        if let Some(progress) = &mut from {
+            progress.best = best_of(&folder, &lock, progress, goes_back)?;
+        }
         Ok(Place { folder, lock, from })
+    }
+}
+
+/// The best validation that a run goes on with, and its checkpoint as it belongs to it.
+fn best_of(
+    folder: &RunFolder,
+    lock: &RunLock,
+    progress: &Progress,
+    goes_back: bool,
+) -> anyhow::Result<Option<(f64, u64)>> {
+    let file = folder.best();
+    match (Checkpoint::load(&file), progress.best) {
+        // Its step will be taken again. It has been saved before the last one, between which two a run may be killed.
+        (Ok(best), recorded) if best.progress.step > progress.step => {
+            folder.give_up_best(lock)?;
+            if goes_back {
+                common::tell(&format!("{} of step {} is given up", file.display(), best.progress.step));
+            }
+            Ok(recorded)
+        }
+        (Ok(_), recorded) => Ok(recorded),
+        (Err(_), None) => Ok(None),
+        (Err(_), Some((nats, step))) if !file.exists() => {
+            common::tell(&format!(
+                "warning: {} is gone; the last one is used until a validation is better than that of step {step}",
+                file.display()
+            ));
+            Ok(Some((nats, step)))
+        }
+        (Err(error), Some(_)) => {
+            common::tell(&format!("warning: {error}\nThe best is sought anew among the validations to come."));
+            Ok(None)
+        }
     }
 }
 

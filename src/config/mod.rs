@@ -272,10 +272,23 @@ impl Config {
         }
     }
 
-    /// A saved, complete configuration.
+    /// A saved, complete configuration. What another version wrote may lack keys that came later, which have their defaults, but not
+    /// have others.
     pub fn from_toml(origin: &str, text: &str) -> Result<Self, ConfigError> {
-        toml::from_str(text)
-            .map_err(|e| ConfigError::Malformed { origin: origin.into(), reason: overrides::in_words(&e) })
+        let malformed = |reason| ConfigError::Malformed { origin: origin.into(), reason };
+        let config: Self = toml::from_str(text).map_err(|e| malformed(overrides::in_words(&e)))?;
+        match overrides::unread(text, &config) {
+            Some(key) => {
+                Err(malformed(format!("this version of the program has no key \"{key}\"; has another one written it?")))
+            }
+            None => Ok(config),
+        }
+    }
+
+    /// Whether a file's text has the parts of a saved configuration, of whatever version.
+    pub(crate) fn is_saved(text: &str) -> bool {
+        let has_parts = |saved: toml::Table| ["data", "model", "training"].iter().all(|part| saved.contains_key(*part));
+        text.parse().is_ok_and(has_parts)
     }
 
     /// The whole configuration as TOML.

@@ -131,6 +131,16 @@ impl Layers {
     }
 }
 
+/// A key of a saved configuration's text that is not the configuration's.
+pub(super) fn unread(text: &str, config: &Config) -> Option<String> {
+    // Numbers that are too large for a tree are those of no recipe.
+    let (written, tree) = (text.parse::<Table>().ok()?, Table::try_from(config).ok()?);
+    let (mut keys, mut known) = (Vec::new(), Vec::new());
+    leaves(&written, "", &mut keys);
+    leaves(&tree, "", &mut known);
+    keys.into_iter().find(|key| !known.contains(key)).map(|key| shortened(&key, MOST_LETTERS))
+}
+
 /// What the TOML reader has to say, without the names of our types.
 pub(super) fn in_words(error: &toml::de::Error) -> String {
     let line = |line: &str| {

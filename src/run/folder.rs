@@ -116,7 +116,7 @@ impl RunFolder {
 
     /// Whether the folder holds a run and not just anything with a `config.toml`.
     fn is_ours(&self) -> bool {
-        self.config_text().is_ok_and(|text| Config::from_toml("config.toml", &text).is_ok())
+        self.config_text().is_ok_and(|text| Config::is_saved(&text))
     }
 
     /// The folder itself.
@@ -164,7 +164,8 @@ impl RunFolder {
         self.checkpoints().join("last.safetensors")
     }
 
-    /// The checkpoint of the best validation: of the highest ELBO, or of the highest bound where that is trained on.
+    /// The checkpoint of the best validation: of the highest ELBO, or of the highest bound where that is trained on. Where a schedule
+    /// changes how entities are selected, those from before count no more.
     pub fn best(&self) -> PathBuf {
         self.checkpoints().join("best.safetensors")
     }
@@ -208,6 +209,19 @@ impl RunFolder {
             .or_else(|_| fs::copy(&last, &kept).map(drop))
             .map_err(FileError::refused("keep", &kept))?;
         Ok(())
+    }
+
+    /// Makes one of the run's checkpoints the last one. Before anything else of the run goes back to it: until then the last one records
+    /// more than there is.
+    pub fn go_back_to(&self, checkpoint: &Path, _lock: &RunLock) -> Result<(), FolderError> {
+        let bytes = fs::read(checkpoint).map_err(FileError::refused("read", checkpoint))?;
+        Ok(write_bytes_atomic(&self.last(), &bytes)?)
+    }
+
+    /// Removes the best checkpoint, which is of steps that will be taken again.
+    pub fn give_up_best(&self, _lock: &RunLock) -> Result<(), FolderError> {
+        let best = self.best();
+        Ok(fs::remove_file(&best).map_err(FileError::refused("remove", &best))?)
     }
 
     /// Removes all kept checkpoints but the newest `count` from before `step`. What is not older than the last checkpoint belongs to

@@ -399,16 +399,21 @@ impl Trainer {
 
     /// How entities are selected in the step to come.
     pub fn selection(&self) -> Selection {
-        let selector = &self.config.model.selector;
-        let warm = (self.steps.done as f64) < selector.warm_start * self.config.training.steps as f64;
+        self.selection_after(self.steps.done)
+    }
+
+    /// How entities are selected after so many steps.
+    pub fn selection_after(&self, steps: u64) -> Selection {
+        let (selector, all) = (&self.config.model.selector, self.config.training.steps);
+        let warm = (steps as f64) < selector.warm_start * all as f64;
         Selection {
             rank_by: if warm { Rank::Brightness } else { selector.rank_by },
             entities: self.config.model.entities,
-            radius: self.now(&selector.radius).round() as usize,
-            overlap: self.now(&selector.overlap),
+            radius: selector.radius.value(steps, all).round() as usize,
+            overlap: selector.overlap.value(steps, all),
             // The others have no use for one, and are the same in every step.
             seed: match selector.rank_by {
-                Rank::Random => self.config.training.seed.wrapping_add(self.steps.done),
+                Rank::Random => self.config.training.seed.wrapping_add(steps),
                 _ => 0,
             },
         }

@@ -226,6 +226,41 @@ fn a_run_goes_on_from_any_of_its_checkpoints() {
 }
 
 #[test]
+fn a_run_that_went_back_holds_nothing_of_what_it_gave_up_and_can_be_stopped_on_the_way() {
+    let place = place();
+    place.run(start("run", "--set training.keep_last=9")).ok();
+    let ending = Ending::of(&place.path("run"));
+    let checkpoint = |name: &str| Checkpoint::load(&place.path(format!("run/checkpoints/{name}.safetensors"))).unwrap();
+    // After half of the steps the radius has another value, and what was the best before counts no more.
+    assert!(checkpoint("best").progress.step > 20);
+
+    // Stopped before anything was trained: what records the logs' lengths is already the earlier one.
+    let events = fs::read_dir(place.path("run")).unwrap().map(|entry| entry.unwrap().path());
+    let events = events.into_iter().find(|path| path.to_string_lossy().contains("events.out")).unwrap();
+    fs::rename(&events, place.path("aside")).unwrap();
+    place.run(resume("run/checkpoints/step-0000020.safetensors", "")).fails(1, &["events.out"]);
+    fs::rename(place.path("aside"), &events).unwrap();
+    place.run(resume("run", "")).ok();
+    ending.assert_same(&Ending::of(&place.path("run")), "stopped while going back");
+
+    // The best of later steps goes with them.
+    let outcome = place.run(resume("run/checkpoints/step-0000016.safetensors", "--seconds 0")).ok();
+    outcome.says(&["best.safetensors of step ", "is given up"]);
+    let last = checkpoint("last").progress;
+    assert!(last.step == 17 && last.best.unwrap().1 <= 17);
+    let best = place.path("run/checkpoints/best.safetensors");
+    assert!(!best.exists() || Checkpoint::load(&best).unwrap().progress.step == last.best.unwrap().1);
+    place.mevae("evaluate run --count 4").ok();
+    for _ in 17..21 {
+        place.run(resume("run", "--seconds 0")).ok();
+    }
+    assert_eq!((checkpoint("best").progress.step, checkpoint("last").progress.best.unwrap().1), (21, 21));
+    fs::remove_file(best).unwrap();
+    place.run(resume("run", "")).ok().says(&["best.safetensors is gone", "step 21"]);
+    ending.assert_same_weights(&Ending::of(&place.path("run")), "went back");
+}
+
+#[test]
 fn as_many_checkpoints_are_kept_as_were_asked_for() {
     let place = place();
     for (keep, steps) in [(0, &[][..]), (1, &[36]), (4, &[24, 28, 32, 36])] {
@@ -369,6 +404,12 @@ fn a_configuration_without_the_newer_keys_has_their_defaults() {
     assert_eq!(old.len() + NEWER.len(), text.lines().count());
     let read = |text: &str| Config::from_toml("config.toml", text).unwrap();
     assert_eq!(read(&old.join("\n")), read(&text));
+    // What a key is for that this version does not know, it cannot know.
+    for (part, key) in [("training", "training.uncovered"), ("data", "data.uncovered"), ("model", "model.uncovered")] {
+        let newer = text.replacen(&format!("[{part}]"), &format!("[{part}]\nuncovered = 0.5"), 1);
+        let error = Config::from_toml("config.toml", &newer).unwrap_err().to_string();
+        assert!(error.contains(key) && error.contains("another"), "{error}");
+    }
 }
 
 // ------------------------------------------------------------------------------------------ one at a time
