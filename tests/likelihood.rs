@@ -180,6 +180,11 @@ fn an_image_has_noise_of_its_own_and_batches_change_nothing() -> Result<()> {
         assert!((small.bound(image, 150, 7 + i as u64)?[0] - together[i]).abs() < 1e-10);
     }
     assert!((together[1] - together[2]).abs() > 1e-6);
+    // So many that the samples of each are decoded in parts.
+    let images = (0..40).map(image).collect::<Result<Vec<_>>>()?;
+    for (i, bound) in small.bound(&Tensor::cat(&images, 0)?, 150, 0)?.into_iter().enumerate() {
+        assert!((small.bound(&images[i], 150, i as u64)?[0] - bound).abs() < 1e-10);
+    }
     let examples = (0..40).map(|i| {
         Ok::<_, EvaluationError>(Example {
             image: image(i)?.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?,

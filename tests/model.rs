@@ -6,7 +6,7 @@ use multi_entity_vae::config::{
     Background, Colours, CompositorConfig, Config, ConvolutionConfig, DecoderConfig, DecoderTrunk, EncoderConfig,
     Latent, Likelihood, ModelConfig, Placement, Posteriors, Preset, Rank, SelectorConfig,
 };
-use multi_entity_vae::evaluate::presence;
+use multi_entity_vae::evaluate::{Decomposition, presence};
 use multi_entity_vae::layers::{Activation, Extent, top_k};
 use multi_entity_vae::model::{
     Cells, Compositor, Encoder, Inference, LOG_VAR_LIMIT, Model, NOTHING, Posterior, Selection, Variables, Weights,
@@ -993,6 +993,10 @@ fn each_rank_uses_its_own_score() -> Result<()> {
     assert_eq!(random, cells(Rank::Random, 0)?.0);
     assert_ne!(random, cells(Rank::Random, 1)?.0);
     assert_ne!(random[0], random[1]);
+    // An image has its cells wherever it stands.
+    let alone = Selection { rank_by: Rank::Random, entities: 3, radius: 1, overlap: 1.0, seed: 0 };
+    let alone = model(Rank::Random)?.forward(&images.narrow(0, 2, 1)?, &alone, None)?;
+    assert_eq!(alone.cells.lists()?[0], random[2]);
     let bright = cells(Rank::Brightness, 0)?.0;
     assert_eq!(bright, cells(Rank::Brightness, 1)?.0);
     assert!(by_kl != bright && bright != random && by_kl != random);
@@ -1121,6 +1125,35 @@ fn of_entities_that_draw_the_same_exactly_one_is_present() -> Result<()> {
         assert_eq!((count(0, &[0, 1]), found[0][2]), (1, false), "{compositor:?}");
         assert_eq!((count(1, &[0, 2]), found[1][1]), (1, true), "{compositor:?}");
         assert_eq!(count(2, &[0, 1, 2]), 1, "{compositor:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn who_is_not_there_takes_no_pixels_from_who_is() -> Result<()> {
+    let mut config = cells_of_four(Rank::Brightness);
+    config.compositor = CompositorConfig::Mixture { background: Background::Median, colours: Colours::PerPixel };
+    (config.latent, config.entities) = (gaussian(2), 3);
+    config.decoder.placement = Placement::Canvas;
+    let variables = Variables::new(0);
+    let model = Model::new(&config, Extent::new(8, 8, 1), variables.builder(DType::F32, &CPU))?;
+    // Every entity says the same and draws the same, ink with a mask, whatever the image.
+    for (name, var) in variables.all() {
+        let value = |i: usize| match name.as_str() {
+            "encoder.1.bias" if i == 0 => 2.0,
+            "decoder.0.bias" if LEFT(i / 2 / 8, i / 2 % 8) => 6.0,
+            "decoder.0.bias" if i % 2 == 1 => NOTHING as f32,
+            _ => 0.0,
+        };
+        var.set(&Tensor::from_iter((0..var.elem_count()).map(value), &CPU)?.reshape(var.shape())?)?;
+    }
+    let image = Tensor::from_iter((0..64).map(|i| f32::from(u8::from(LEFT(i / 8, i % 8)))), &CPU)?;
+    let selection = Selection { rank_by: Rank::Brightness, entities: 3, radius: 0, overlap: 1.0, seed: 0 };
+    let parts = Decomposition::of(&model, &image.reshape((1, 8, 8, 1))?, &selection)?;
+    let there: Vec<usize> = (0..3).filter(|k| parts.present[0][*k]).collect();
+    assert_eq!(there.len(), 1, "{:?}", parts.present);
+    for (i, owner) in parts.masks[0].iter().enumerate() {
+        assert_eq!(*owner, if LEFT(i / 8, i % 8) { there[0] as u8 } else { 255 }, "pixel {i}");
     }
     Ok(())
 }

@@ -113,9 +113,14 @@ impl Config {
 
     fn check_size(&self, image: Extent) -> Result<(), ConfigError> {
         let per_step = self.training.batch.saturating_mul(self.training.objective.most_samples());
-        // Scenes put together anew are half as many, and each of their entities is drawn and composed alone.
-        let anew = if self.training.resynthesis == Schedule::Constant(0.0) { 1 } else { 2 };
-        let numbers = self.model.activations(image).saturating_mul(per_step).saturating_mul(anew);
+        let mut an_image = self.model.activations(image);
+        if self.training.resynthesis != Schedule::Constant(0.0) {
+            // Scenes put together anew are half as many. Each of their entities is drawn and composed alone, in four steps that are kept,
+            // and so are their gradients.
+            let canvases = self.model.entities.saturating_mul(image.len()).saturating_mul(4);
+            an_image = an_image.saturating_mul(2).saturating_add(canvases);
+        }
+        let numbers = an_image.saturating_mul(per_step);
         let reason = format!(
             "batch × samples × entities × pixels × layers is too large for one step, {numbers} numbers where {MOST_NUMBERS} are \
              allowed: lower training.batch, training.objective.samples, model.entities, the layers or the image"

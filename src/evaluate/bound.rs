@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-/// Decoded images (images × samples) at a time.
+/// Decoded images (images × samples) at a time; fewer of large ones.
 const ROWS: usize = 1024;
 
 /// Samples of one image at a time. Part of what the result depends on, as each part of the noise starts on an even number.
@@ -53,14 +53,15 @@ impl LikelihoodBound {
         device: &Device,
     ) -> std::result::Result<BoundReport, E> {
         let mut mean = Mean::default();
-        let mut batch = Vec::with_capacity(ROWS / SAMPLES);
+        let at_once = (self.rows(model) / SAMPLES).max(1);
+        let mut batch = Vec::with_capacity(at_once);
         let add = |mean: &mut Mean, batch: &[Example]| -> std::result::Result<(), EvaluationError> {
             mean.extend(self.of(model, &stack(model, batch, device)?, mean.count())?);
             Ok(())
         };
         for scene in scenes {
             batch.push(scene?);
-            if batch.len() == ROWS / SAMPLES {
+            if batch.len() == at_once {
                 add(&mut mean, &batch)?;
                 batch.clear();
             }
@@ -69,6 +70,10 @@ impl LikelihoodBound {
             add(&mut mean, &batch)?;
         }
         Ok(BoundReport { images: mean.count(), nats: mean.value(), sem: mean.standard_error() })
+    }
+
+    fn rows(&self, model: &Model) -> usize {
+        model.at_once(self.selection.entities, ROWS)
     }
 
     /// The bound of each of a few images (B, H, W, C), whose first has this number.
@@ -108,13 +113,21 @@ impl LikelihoodBound {
     ) -> Result<Vec<Vec<f64>>> {
         let (_, k, d) = encoding.entities.mean()?.dims3()?;
         let mut noise = vec![0f32; streams.len() * samples * k * d];
-        let parts = noise.par_chunks_mut(samples * k * d).zip(streams);
+        let parts = noise.par_chunks_mut(samples * k * d).zip(&mut *streams);
         parts.for_each(|(noise, stream)| random::normals(stream, noise));
         let noise =
             Tensor::from_vec(noise, (images.dim(0)?, samples, k, d), images.device())?.to_dtype(images.dtype())?;
         let z = encoding.entities.samples(&noise)?;
-        let weighed = model.weigh(images, encoding, &z, &noise)?;
-        weighed.log_weights()?.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec2()
+        let mut weights = vec![Vec::with_capacity(samples); streams.len()];
+        let at_once = (self.rows(model) / streams.len()).max(1);
+        for first in (0..samples).step_by(at_once) {
+            let count = at_once.min(samples - first);
+            let some = |x: &Tensor| x.narrow(1, first, count)?.contiguous();
+            let weighed = model.weigh(images, encoding, &some(&z)?, &some(&noise)?)?;
+            let some = weighed.log_weights()?.to_dtype(DType::F64)?.to_device(&Device::Cpu)?.to_vec2()?;
+            weights.iter_mut().zip(some).for_each(|(all, some)| all.extend::<Vec<f64>>(some));
+        }
+        Ok(weights)
     }
 }
 

@@ -56,7 +56,7 @@ pub struct Decomposition {
     pub masks: Vec<Vec<u8>>,
     /// The same without the background: 255 only where no entity is present at all.
     pub foreground: Vec<Vec<u8>>,
-    /// How strongly each entity, there or not, draws each pixel, in [0, 1]: B lists of K lists of H·W.
+    /// How strongly each present entity draws each pixel, in [0, 1]: B lists of K lists of H·W.
     pub strengths: Vec<Vec<Vec<f32>>>,
 }
 
@@ -87,7 +87,12 @@ impl Decomposition {
     }
 
     fn from_parts(inference: Inference, components: Tensor, present: Vec<Vec<bool>>) -> candle_core::Result<Self> {
-        let strengths = inference.compositor.strengths(&components)?; // (B, K, H, W)
+        // The weights of a mixture add up to one: who is not there is to take nothing from who is.
+        let there = match inference.compositor.is_masked() {
+            true => inference.compositor.keep(&components, &indicator(&present, components.device())?)?,
+            false => components.clone(),
+        };
+        let strengths = inference.compositor.strengths(&there)?; // (B, K, H, W)
         let strengths = strengths.flatten_from(2)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
         let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present));
         let (masks, foreground) = pairs.unzip();

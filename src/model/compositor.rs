@@ -149,7 +149,7 @@ impl Compositor {
     }
 
     /// Whether the last channel of a component is a mask for the others.
-    pub(super) fn is_masked(&self) -> bool {
+    pub(crate) fn is_masked(&self) -> bool {
         matches!(self, Self::Mixture { .. })
     }
 

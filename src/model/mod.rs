@@ -201,8 +201,13 @@ impl Model {
     /// fewer, so that what is in memory at once has a bound.
     pub fn images_at_once(&self, components: usize) -> usize {
         const MOST_IMAGES: usize = 64;
+        self.at_once(components, MOST_IMAGES)
+    }
+
+    /// The same with another number of images at the most.
+    pub(crate) fn at_once(&self, components: usize, most: usize) -> usize {
         const MOST_NUMBERS: usize = 1 << 26;
-        (MOST_NUMBERS / self.image.len().saturating_mul(components).max(1)).clamp(1, MOST_IMAGES)
+        (MOST_NUMBERS / self.image.len().saturating_mul(components).max(1)).clamp(1, most)
     }
 
     /// Extent of the images that the model reads and writes.

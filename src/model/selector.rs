@@ -78,11 +78,14 @@ impl Selection {
             Rank::Kl => candidates.kl()?,
             Rank::Brightness => Tensor::from_vec(brightness(images, grid, cell)?.concat(), (b, n), images.device())?,
             Rank::Random => {
-                let scores = |i| {
-                    let mut rng = random::stream(self.seed, "random selection", i as u64);
+                // By the image and not by its place in the batch: nobody else's pictures are to make a difference.
+                let pixels = pixels(images)?;
+                let scores = |image: &[f32]| {
+                    let mut rng = random::stream(self.seed, "random selection", fingerprint(image));
                     (0..n).map(move |_| rng.random::<f32>())
                 };
-                Tensor::from_iter((0..b).flat_map(scores), images.device())?.reshape((b, n))?
+                let all = pixels.chunks_exact((pixels.len() / b.max(1)).max(1)).flat_map(scores);
+                Tensor::from_iter(all, images.device())?.reshape((b, n))?
             }
         };
         select(&scores, self.entities, self.radius, grid).map(Cells)
@@ -103,6 +106,15 @@ pub fn log_choose(n: usize, k: usize) -> f64 {
     }
 }
 
+fn pixels(images: &Tensor) -> Result<Vec<f32>> {
+    images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()
+}
+
+/// A number that hardly another image has (FNV-1a).
+fn fingerprint(image: &[f32]) -> u64 {
+    image.iter().fold(0xcbf2_9ce4_8422_2325, |hash, x| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// Mean intensity of each cell of each image.
 pub(super) fn brightness(
     images: &Tensor,
@@ -110,7 +122,7 @@ pub(super) fn brightness(
     (cell_h, cell_w): (usize, usize),
 ) -> Result<Vec<Vec<f32>>> {
     let (b, h, w, c) = images.dims4()?;
-    let pixels = images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1::<f32>()?;
+    let pixels = pixels(images)?;
     let mut scores = vec![vec![0.0; rows * columns]; b];
     for (image, scores) in pixels.chunks_exact(h * w * c).zip(&mut scores) {
         for (i, pixel) in image.chunks_exact(c).enumerate() {

@@ -171,6 +171,11 @@ impl Archive {
             if truth && count > self.slots {
                 return Err(ArchiveProblem::Count { scene, count, slots: self.slots });
             }
+            // Of all objects or of none: what is told must stay with its object.
+            let told = |all: &[_]| part(all, scene, self.slots)[..count].iter().filter(|f| **f != NO_FACTORS).count();
+            if !self.factors.as_deref().is_none_or(|all| [0, count].contains(&told(all))) {
+                return Err(ArchiveProblem::Factors { scene });
+            }
             let owners = self.masks.as_deref().map_or(&[][..], |m| part(m, scene, self.shape.pixels()));
             let owned = |&&owner: &&u8| owner != BACKGROUND && usize::from(owner) >= count;
             if let Some(&owner) = owners.iter().find(owned) {
@@ -441,6 +446,12 @@ mod tests {
         for (index, scene) in scenes.iter().enumerate() {
             assert_eq!(read.scene(index).as_ref(), Some(scene));
         }
+        // Of two objects, the second alone.
+        let first = std::mem::replace(&mut archive.factors.as_mut().unwrap()[0], NO_FACTORS);
+        archive.write(&path).unwrap();
+        let problem = Archive::read(&path).unwrap_err().problem;
+        assert!(matches!(problem, ArchiveProblem::Factors { scene: 0 }), "{problem}");
+        archive.factors.as_mut().unwrap()[0] = first;
         // Alone they tell the count as well.
         archive = Archive { counts: None, labels: None, boxes: None, masks: None, ..archive };
         archive.write(&path).unwrap();
