@@ -146,16 +146,15 @@ impl Resumed {
         if std::fs::read(folder.config()).is_ok_and(|old| old != text.as_bytes()) {
             write_bytes_atomic(&folder.config(), text.as_bytes())?;
         }
-        let goes_back = checkpoint.as_ref().filter(|c| c.path != folder.last());
-        if let Some(earlier) = goes_back {
-            folder.go_back_to(&earlier.path, &lock)?;
+        let Some(Checkpoint { path, mut progress, .. }) = checkpoint else {
+            return Ok(Place { folder, lock, from: None });
+        };
+        let goes_back = path != folder.last();
+        if goes_back {
+            folder.go_back_to(&path, &lock)?;
         }
-        let goes_back = goes_back.is_some();
-        let mut from = checkpoint.map(|c| c.progress);
-        if let Some(progress) = &mut from {
-            progress.best = best_of(&folder, &lock, progress, goes_back)?;
-        }
-        Ok(Place { folder, lock, from })
+        progress.best = best_of(&folder, &lock, &progress, goes_back)?;
+        Ok(Place { folder, lock, from: Some(progress) })
     }
 }
 

@@ -1,11 +1,12 @@
 //! Candidates → the K that are kept: top-K with a suppression radius.
 
+use super::drawings::numbers;
 use super::importance::repeated;
 use super::posterior::Posterior;
 use crate::config::{ModelConfig, Rank, SelectorConfig};
 use crate::layers::select;
 use crate::random;
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use rand::Rng;
 
 /// How the K entities are chosen, at one moment of training or in use.
@@ -79,7 +80,7 @@ impl Selection {
             Rank::Brightness => Tensor::from_vec(brightness(images, grid, cell)?.concat(), (b, n), images.device())?,
             Rank::Random => {
                 // By the image and not by its place in the batch: nobody else's pictures are to make a difference.
-                let pixels = pixels(images)?;
+                let pixels = numbers(images)?;
                 let scores = |image: &[f32]| {
                     let mut rng = random::stream(self.seed, "random selection", fingerprint(image));
                     (0..n).map(move |_| rng.random::<f32>())
@@ -106,10 +107,6 @@ pub fn log_choose(n: usize, k: usize) -> f64 {
     }
 }
 
-fn pixels(images: &Tensor) -> Result<Vec<f32>> {
-    images.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()
-}
-
 /// A number that hardly another image has (FNV-1a).
 fn fingerprint(image: &[f32]) -> u64 {
     image.iter().fold(0xcbf2_9ce4_8422_2325, |hash, x| (hash ^ u64::from(x.to_bits())).wrapping_mul(0x0100_0000_01b3))
@@ -122,7 +119,7 @@ pub(super) fn brightness(
     (cell_h, cell_w): (usize, usize),
 ) -> Result<Vec<Vec<f32>>> {
     let (b, h, w, c) = images.dims4()?;
-    let pixels = pixels(images)?;
+    let pixels = numbers(images)?;
     let mut scores = vec![vec![0.0; rows * columns]; b];
     for (image, scores) in pixels.chunks_exact(h * w * c).zip(&mut scores) {
         for (i, pixel) in image.chunks_exact(c).enumerate() {

@@ -446,7 +446,7 @@ mod tests {
         for (index, scene) in scenes.iter().enumerate() {
             assert_eq!(read.scene(index).as_ref(), Some(scene));
         }
-        // Of two objects, the second alone.
+        // Of all objects of a scene but the first.
         let first = std::mem::replace(&mut archive.factors.as_mut().unwrap()[0], NO_FACTORS);
         archive.write(&path).unwrap();
         let problem = Archive::read(&path).unwrap_err().problem;
