@@ -41,6 +41,7 @@ pub struct Accumulator {
     counts: CountConfusion,
     ari_foreground: Mean,
     ami_foreground: Mean,
+    ari_objects: Mean,
     ari_all: Mean,
     ami_all: Mean,
     miou: Mean,
@@ -69,6 +70,7 @@ impl Accumulator {
         if let Some(scores) = scene.segmentation {
             self.ari_foreground.extend(scores.ari_foreground);
             self.ami_foreground.extend(scores.ami_foreground);
+            self.ari_objects.extend(scores.ari_objects);
             self.ari_all.extend(scores.ari_all);
             self.ami_all.extend(scores.ami_all);
             self.miou.extend(scores.miou);
@@ -106,6 +108,8 @@ impl Accumulator {
             ari_foreground: self.ari_foreground.value(),
             ari_foreground_sem: self.ari_foreground.standard_error(),
             ami_foreground: self.ami_foreground.value(),
+            ari_objects: self.ari_objects.value(),
+            ari_objects_sem: self.ari_objects.standard_error(),
             scenes_with_objects_2plus: self.ari_foreground.count(),
             ari_all: self.ari_all.value(),
             ami_all: self.ami_all.value(),

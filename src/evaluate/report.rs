@@ -55,7 +55,13 @@ pub struct Report {
     pub ari_foreground_sem: Option<f64>,
     /// Adjusted mutual information over the same pixels of the same scenes.
     pub ami_foreground: Option<f64>,
-    /// The number of scenes that define the two foreground scores.
+    /// Adjusted Rand index over the same pixels, which the background may own, too.
+    #[serde(default)]
+    pub ari_objects: Option<f64>,
+    /// Standard error of `ari_objects`.
+    #[serde(default)]
+    pub ari_objects_sem: Option<f64>,
+    /// The number of scenes that define these scores of object pixels.
     pub scenes_with_objects_2plus: u64,
     /// Adjusted Rand index over all pixels.
     pub ari_all: Option<f64>,
@@ -147,6 +153,8 @@ impl fmt::Display for Report {
         let ari = with_error(self.ari_foreground, self.ari_foreground_sem, 3);
         row(out, "ARI, foreground", ari, format_args!("{pairs} scenes with 2 or more objects"))?;
         row(out, "AMI, foreground", fixed(self.ami_foreground, 3), "the same scenes")?;
+        let objects = with_error(self.ari_objects, self.ari_objects_sem, 3);
+        row(out, "ARI, objects", objects, "the same; background may own their pixels")?;
         row(out, "ARI, all pixels", fixed(self.ari_all, 3), "background is a cluster")?;
         row(out, "AMI, all pixels", fixed(self.ami_all, 3), "background is a cluster")?;
         row(out, "mean IoU", fixed(self.miou, 3), "objects and matched entities")?;
@@ -254,6 +262,8 @@ mod tests {
             ari_foreground: Some(0.9741),
             ari_foreground_sem: Some(0.0042),
             ami_foreground: Some(0.95),
+            ari_objects: Some(0.93),
+            ari_objects_sem: Some(0.005),
             scenes_with_objects_2plus: 2,
             ari_all: Some(-0.01),
             ami_all: Some(0.02),
@@ -292,6 +302,7 @@ mod tests {
 
   ARI, foreground        0.974 ± 0.004  2 scenes with 2 or more objects
   AMI, foreground        0.950          the same scenes
+  ARI, objects           0.930 ± 0.005  the same; background may own their pixels
   ARI, all pixels       -0.010          background is a cluster
   AMI, all pixels        0.020          background is a cluster
   mean IoU               0.800          objects and matched entities
@@ -349,6 +360,8 @@ Scenes by number of objects (rows) and of entities found (columns)
             "ari_foreground",
             "ari_foreground_sem",
             "ami_foreground",
+            "ari_objects",
+            "ari_objects_sem",
             "scenes_with_objects_2plus",
             "ari_all",
             "ami_all",

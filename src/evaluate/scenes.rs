@@ -52,7 +52,7 @@ pub struct Decomposition {
     pub kl: Vec<Vec<f32>>,
     /// Which entities are there: B lists of K.
     pub present: Vec<Vec<bool>>,
-    /// Index of the present entity that is strongest at each pixel, 255 if none reaches one half: B lists of H·W.
+    /// Index of the present entity that is strongest at each pixel, 255 where the background is stronger: B lists of H·W.
     pub masks: Vec<Vec<u8>>,
     /// The same without the background: 255 only where no entity is present at all.
     pub foreground: Vec<Vec<u8>>,
@@ -88,13 +88,14 @@ impl Decomposition {
 
     fn from_parts(inference: Inference, components: Tensor, present: Vec<Vec<bool>>) -> candle_core::Result<Self> {
         // The weights of a mixture add up to one: who is not there is to take nothing from who is.
-        let there = match inference.compositor.is_masked() {
+        let masked = inference.compositor.is_masked();
+        let there = match masked {
             true => inference.compositor.keep(&components, &indicator(&present, components.device())?)?,
             false => components.clone(),
         };
         let strengths = inference.compositor.strengths(&there)?; // (B, K, H, W)
         let strengths = strengths.flatten_from(2)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec3::<f32>()?;
-        let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present));
+        let pairs = strengths.iter().zip(&present).map(|(strengths, present)| strongest(strengths, present, masked));
         let (masks, foreground) = pairs.unzip();
         let (cells, kl_map) = (inference.cells.lists()?, inference.candidates.kl_map()?);
         let kl = inference.entities.kl_map()?;
@@ -108,17 +109,23 @@ impl Decomposition {
     }
 }
 
-/// For every pixel the strongest present entity: with the background where none reaches one half, and without.
-fn strongest(strengths: &[Vec<f32>], present: &[bool]) -> (Vec<u8>, Vec<u8>) {
+/// For every pixel the strongest present entity: with the background where that is stronger, and without.
+///
+/// In a mixture (`masked`) the background has the weight that the entities leave; elsewhere it has a pixel where none reaches one half.
+fn strongest(strengths: &[Vec<f32>], present: &[bool], masked: bool) -> (Vec<u8>, Vec<u8>) {
     let pixels = strengths.first().map_or(0, Vec::len);
     let best = |i: usize| {
         let there = (0..strengths.len()).filter(|k| present[*k]);
         // Ties go to the lower index: `max_by` keeps the last, so the order is reversed.
         there.rev().max_by(|a, b| strengths[*a][i].total_cmp(&strengths[*b][i]))
     };
+    let background = |i: usize| match masked {
+        true => 1.0 - strengths.iter().map(|strengths| strengths[i]).sum::<f32>(),
+        false => 0.5,
+    };
     (0..pixels)
         .map(|i| match best(i) {
-            Some(k) if strengths[k][i] >= 0.5 => (k as u8, k as u8),
+            Some(k) if strengths[k][i] >= background(i) => (k as u8, k as u8),
             Some(k) => (BACKGROUND, k as u8),
             None => (BACKGROUND, BACKGROUND),
         })
@@ -253,4 +260,20 @@ pub fn stack(model: &Model, batch: &[Example], device: &Device) -> candle_core::
     let image = model.image();
     let pixels: Vec<f32> = batch.iter().flat_map(|scene| scene.image.iter().copied()).collect();
     Tensor::from_vec(pixels, (batch.len(), image.height, image.width, image.channels), device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_background_owns_what_entities_leave_of_a_mixture_and_elsewhere_what_is_less_than_half() {
+        const B: u8 = BACKGROUND;
+        let strengths = [vec![0.4, 0.3, 0.9, 0.0], vec![0.3, 0.1, 0.0, 0.0], vec![0.0, 0.0, 0.0, 0.0]];
+        let owners = |present: [bool; 3], masked| strongest(&strengths, &present, masked);
+        assert_eq!(owners([true; 3], true), (vec![0, B, 0, B], vec![0; 4]));
+        assert_eq!(owners([true; 3], false), (vec![B, B, 0, B], vec![0; 4]));
+        assert_eq!(owners([false, true, false], false), (vec![B; 4], vec![1; 4]));
+        assert_eq!(owners([false; 3], true), (vec![B; 4], vec![B; 4]));
+    }
 }

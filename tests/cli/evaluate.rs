@@ -194,7 +194,7 @@ fn scores_that_need_a_truth_that_is_not_there_are_left_out_and_it_says_so() {
     Archive::gather(shape, 4, strip(true)).unwrap().write(&place.path("counts.npz")).unwrap();
     Archive::gather(shape, 4, strip(false)).unwrap().write(&place.path("images.npz")).unwrap();
 
-    let masks = ["ari_foreground", "ami_foreground", "ari_all", "ami_all", "miou", "f1"];
+    let masks = ["ari_foreground", "ami_foreground", "ari_objects", "ari_all", "ami_all", "miou", "f1"];
     let counts = ["count_accuracy", "count_confusion"];
     for (file, without) in [("counts.npz", &masks[..]), ("images.npz", &[&masks[..], &counts[..]].concat()[..])] {
         let outcome = place.mevae(&format!("evaluate {run} --scenes {file} --json {file}.json")).ok();

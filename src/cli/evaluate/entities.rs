@@ -55,11 +55,12 @@ pub struct At {
 /// The main scores, a line for each K.
 pub fn table(all: &[At]) -> String {
     type Score = (&'static str, usize, fn(&Report) -> Option<f64>);
-    let scores: [Score; 8] = [
+    let scores: [Score; 9] = [
         ("−ELBO", 1, |r| r.elbo.map(|elbo| -elbo)),
         ("count acc.", 3, |r| r.count_accuracy),
         ("FG-ARI", 3, |r| r.ari_foreground),
         ("FG-AMI", 3, |r| r.ami_foreground),
+        ("ARI, objects", 3, |r| r.ari_objects),
         ("ARI, all", 3, |r| r.ari_all),
         ("mean IoU", 3, |r| r.miou),
         ("mean F1", 3, |r| r.f1),
@@ -101,7 +102,7 @@ mod tests {
         let text = table(&[At { entities: 4, report: report.clone() }, At { entities: 12, report }]);
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert!(lines.iter().all(|line| line.chars().count() == 6 + 8 * 12), "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() == 6 + 9 * 12), "{text}");
         assert!(lines[2].starts_with("    12       123.5           –"), "{text}");
     }
 }

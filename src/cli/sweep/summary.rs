@@ -79,12 +79,13 @@ struct Score {
     of: fn(&Report, f64) -> Option<f64>,
 }
 
-const SCORES: [Score; 11] = [
+const SCORES: [Score; 12] = [
     Score { key: "negative_elbo", heading: "−ELBO", decimals: 1, of: |r, _| r.elbo.map(|elbo| -elbo) },
     Score { key: "reconstruction_nats", heading: "−log p", decimals: 1, of: |r, _| r.reconstruction_nats },
     Score { key: "kl_nats", heading: "KL", decimals: 2, of: |r, _| r.kl_nats },
     Score { key: "count_accuracy", heading: "count accuracy", decimals: 3, of: |r, _| r.count_accuracy },
     Score { key: "ari_foreground", heading: "foreground ARI", decimals: 3, of: |r, _| r.ari_foreground },
+    Score { key: "ari_objects", heading: "ARI, objects", decimals: 3, of: |r, _| r.ari_objects },
     Score { key: "miou", heading: "mean IoU", decimals: 3, of: |r, _| r.miou },
     Score { key: "errors_per_scene", heading: "errors a scene", decimals: 3, of: |r, _| errors_per_scene(r) },
     Score { key: "mse", heading: "squared error", decimals: 5, of: |r, _| r.mse },
