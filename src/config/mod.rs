@@ -278,9 +278,7 @@ impl Config {
         let malformed = |reason| ConfigError::Malformed { origin: origin.into(), reason };
         let config: Self = toml::from_str(text).map_err(|e| malformed(overrides::in_words(&e)))?;
         match overrides::unread(text, &config) {
-            Some(key) => {
-                Err(malformed(format!("this version of the program has no key \"{key}\"; has another one written it?")))
-            }
+            Some(key) => Err(malformed(format!("this version of the program has no key \"{key}\""))),
             None => Ok(config),
         }
     }

@@ -113,6 +113,14 @@ pub enum CheckpointError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Whole, but with a configuration that this version of the program does not have.
+    #[error("{} cannot be used, {reason}; use the version of mevae that wrote it, or train anew with `mevae train`", .path.display())]
+    Configuration {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// From a later version of the program.
     #[error("{} has format {found}, this program reads up to format {FORMAT}: update mevae", .path.display())]
     Newer {
@@ -189,7 +197,8 @@ impl Checkpoint {
                 return Err(damaged(path, "its checksum does not fit, so it has changed since it was written".into()));
             }
         }
-        let config = Config::from_toml("its configuration", entry("config")?).map_err(|e| reason(&e))?;
+        let config = Config::from_toml("its configuration", entry("config")?)
+            .map_err(|e| CheckpointError::Configuration { path: path.into(), reason: e.to_string() })?;
         let image: Extent = serde_json::from_str(entry("image")?).map_err(|e| reason(&e))?;
         let progress: Progress = serde_json::from_str(entry("progress")?).map_err(|e| reason(&e))?;
         if !progress.stays_in_its_folder() {
