@@ -234,18 +234,18 @@ fn in_colour(config: &mut Config, background: Background, colours: Colours, devi
     config.model.likelihood = Likelihood::Gaussian { deviation };
 }
 
-/// Sprites of 25 pixels at most, of which a little that is seen must be worth an entity: hence the small deviation. As one is easily taken
-/// for two, entities are dearer, and cells may be close only after more and more of the idle KL has made one of a sprite's cells speak for all.
-/// Where two of them still do, what they would draw tells it.
+/// Sprites of 25 pixels at most, of which a little that is seen, or a colour a little different from what is behind it, must be worth an
+/// entity: hence the small deviation. Two cells of one sprite are told by what they would draw, so that cells may be close from the start,
+/// and entities are dearer.
 fn for_sprites(config: &mut Config) {
-    in_colour(config, Background::Median, Colours::Uniform, 0.2);
+    in_colour(config, Background::Median, Colours::Uniform, 0.1);
     config.data.fresh = true;
     config.model.entities = 5;
     config.model.decoder.placement = Placement::Glimpse { patch: 28 };
-    config.model.selector.radius = Schedule::linear(2.0, 1.0, 0.45, 0.5);
+    config.model.selector.radius = 1.0.into();
     config.model.selector.overlap = 0.6.into();
     config.training.location_charge = 12.0.into();
-    config.training.idle_beta = Schedule::linear(0.03, 0.2, 0.1, 0.45);
+    config.training.idle_beta = 0.05.into();
     config.training.steps = 10_000;
 }
 
