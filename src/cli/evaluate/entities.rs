@@ -60,7 +60,7 @@ pub fn table(all: &[At]) -> String {
         ("count acc.", 3, |r| r.count_accuracy),
         ("FG-ARI", 3, |r| r.ari_foreground),
         ("FG-AMI", 3, |r| r.ami_foreground),
-        ("ARI, objects", 3, |r| r.ari_objects),
+        ("ARI, obj.", 3, |r| r.ari_objects),
         ("ARI, all", 3, |r| r.ari_all),
         ("mean IoU", 3, |r| r.miou),
         ("mean F1", 3, |r| r.f1),
