@@ -55,7 +55,7 @@ pub struct Report {
     pub ari_foreground_sem: Option<f64>,
     /// Adjusted mutual information over the same pixels of the same scenes.
     pub ami_foreground: Option<f64>,
-    /// Adjusted Rand index over the same pixels, which the background may own, too.
+    /// Adjusted Rand index over the same pixels, which the background may own, too; of mixtures alone, whose background has a mask.
     #[serde(default)]
     pub ari_objects: Option<f64>,
     /// Standard error of `ari_objects`.
@@ -153,8 +153,10 @@ impl fmt::Display for Report {
         let ari = with_error(self.ari_foreground, self.ari_foreground_sem, 3);
         row(out, "ARI, foreground", ari, format_args!("{pairs} scenes with 2 or more objects"))?;
         row(out, "AMI, foreground", fixed(self.ami_foreground, 3), "the same scenes")?;
-        let objects = with_error(self.ari_objects, self.ari_objects_sem, 3);
-        row(out, "ARI, objects", objects, "the same; background may own their pixels")?;
+        if self.ari_objects.is_some() {
+            let objects = with_error(self.ari_objects, self.ari_objects_sem, 3);
+            row(out, "ARI, objects", objects, "the same; background may own their pixels")?;
+        }
         row(out, "ARI, all pixels", fixed(self.ari_all, 3), "background is a cluster")?;
         row(out, "AMI, all pixels", fixed(self.ami_all, 3), "background is a cluster")?;
         row(out, "mean IoU", fixed(self.miou, 3), "objects and matched entities")?;
