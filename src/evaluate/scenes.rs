@@ -206,12 +206,9 @@ impl Evaluation {
         for (i, scene) in batch.iter().enumerate() {
             let score = |truth: &Vec<u8>| {
                 let (predicted, foreground) = (&decomposition.masks[i], &decomposition.foreground[i]);
-                let scores = SegmentationScores::of(Masks { truth, predicted, foreground }, &mut state.factorials);
-                scores.map(|scores| {
-                    // What published code grades is the strongest mask; where the background has none, there is nothing to compare.
-                    let ari_objects = scores.ari_objects.filter(|_| decomposition.inference.compositor.is_masked());
-                    SegmentationScores { ari_objects, ..scores }
-                })
+                let background_is_masked = decomposition.inference.compositor.is_masked();
+                let masks = Masks { truth, predicted, foreground, background_is_masked };
+                SegmentationScores::of(masks, &mut state.factorials)
             };
             let truth = scene.masks.as_deref();
             let centres = truth.map(|truth| centre_cells(truth, model.image().width, model.grid(), model.cell()));

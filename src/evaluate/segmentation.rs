@@ -20,6 +20,8 @@ pub struct Masks<'a> {
     /// The foreground scores use it, so that they grade how object pixels are divided among the
     /// entities and not how much of an object's outline is called background.
     pub foreground: &'a [u8],
+    /// Whether the background has a mask of its own, as in a mixture, so that `predicted` is the strongest of all masks.
+    pub background_is_masked: bool,
 }
 
 /// Why masks cannot be compared.
@@ -57,6 +59,7 @@ pub struct SegmentationScores {
     ///
     /// So `adjusted_rand_index` of Kabra et al. (2019, *Multi-Object Datasets*) has it, the code by which IODINE, Slot Attention and most
     /// others are graded. A rim that the background takes costs something here; an object that nobody draws is a cluster of its own.
+    /// Only where the background has a mask.
     pub ari_objects: Option<f64>,
     /// Adjusted Rand index over all pixels, with the background as one more cluster on both sides.
     pub ari_all: Option<f64>,
@@ -89,14 +92,14 @@ impl SegmentationScores {
         }
         let on_objects = |&(object, _): &(u8, u8)| object != BACKGROUND;
         let objects: Contingency = pairs(truth, foreground).filter(on_objects).collect();
-        let objects_as_predicted: Contingency = pairs(truth, predicted).filter(on_objects).collect();
         let all: Contingency = pairs(truth, predicted).collect();
 
         let several_objects = objects.row_labels().len() >= 2;
         Ok(Self {
             ari_foreground: several_objects.then(|| adjusted_rand_index(&objects)),
             ami_foreground: several_objects.then(|| adjusted_mutual_information(&objects, factorials)),
-            ari_objects: several_objects.then(|| adjusted_rand_index(&objects_as_predicted)),
+            ari_objects: (several_objects && masks.background_is_masked)
+                .then(|| adjusted_rand_index(&pairs(truth, predicted).filter(on_objects).collect())),
             ari_all: (all.total() > 0).then(|| adjusted_rand_index(&all)),
             ami_all: (all.total() > 0).then(|| adjusted_mutual_information(&all, factorials)),
             miou: mean_matched(&all, intersection_over_union)?,
@@ -154,7 +157,7 @@ mod tests {
     const B: u8 = BACKGROUND;
 
     fn scores(truth: &[u8], predicted: &[u8], foreground: &[u8]) -> SegmentationScores {
-        let masks = Masks { truth, predicted, foreground };
+        let masks = Masks { truth, predicted, foreground, background_is_masked: true };
         SegmentationScores::of(masks, &mut LogFactorials::default()).expect("the sizes agree")
     }
 
@@ -225,6 +228,14 @@ mod tests {
     }
 
     #[test]
+    fn without_a_mask_for_the_background_there_is_no_object_score() {
+        let truth = &[0, 0, 1, 1][..];
+        let masks = Masks { truth, predicted: truth, foreground: truth, background_is_masked: false };
+        let scores = SegmentationScores::of(masks, &mut LogFactorials::default()).unwrap();
+        assert_eq!((scores.ari_objects, scores.ari_foreground), (None, Some(1.0)));
+    }
+
+    #[test]
     fn an_object_left_to_the_background_is_a_cluster_of_the_object_score() {
         let missed = scores(&[0, 0, 1, 1, B, B], &[5, 5, B, B, B, B], &[5; 6]);
         assert_eq!((missed.ari_foreground, missed.ari_objects), (Some(0.0), Some(1.0)));
@@ -254,7 +265,7 @@ mod tests {
 
     #[test]
     fn masks_of_different_sizes_are_refused() {
-        let masks = Masks { truth: &[0, 0], predicted: &[0], foreground: &[0, 0] };
+        let masks = Masks { truth: &[0, 0], predicted: &[0], foreground: &[0, 0], background_is_masked: true };
         let refused = SegmentationScores::of(masks, &mut LogFactorials::default());
         assert_eq!(refused, Err(SegmentationError::Sizes { truth: 2, predicted: 1, foreground: 2 }));
     }
